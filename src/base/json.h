@@ -1,0 +1,31 @@
+// JSON from outside: bounded, strict, never throwing. A thin guard around nlohmann::json.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "ruvltra/error.h"
+
+namespace ruvltra {
+
+// Keeps the order of keys.
+using Json = nlohmann::ordered_json;
+
+struct JsonLimits {
+  uint64_t max_bytes = uint64_t{4} << 20;
+  int max_depth = 64;
+  uint64_t max_values = 1'000'000;
+};
+
+// Errors: json.too_large, json.depth, json.values, json.duplicate_key, json.syntax (offset, expected, found),
+// json.invalid_utf8. `source` names the text in messages.
+Result<Json> parse_json(std::string_view text, std::string_view source, JsonLimits limits = {});
+
+// Compact JSON; invalid UTF-8 becomes U+FFFD.
+std::string to_json(const Json& value);
+// Python's json.dumps style: ", " and ": ", raw UTF-8, insertion order.
+std::string to_python_json(const Json& value);
+
+}  // namespace ruvltra

@@ -1,0 +1,5 @@
+#include "kernels/table.h"
+
+namespace ruvltra {
+void fill_avx2(KernelTable&) {}
+}  // namespace ruvltra

@@ -1,0 +1,52 @@
+// Matrix times activation columns. Weights are repacked at load into panels of 8 rows (docs/kernels.md section 3).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ruvltra {
+
+inline constexpr size_t kPanelRows = 8;
+
+// A repacked matrix (n_rows, k): panel p holds rows 8p..8p+7 (zero rows pad the last one) at data + p * panel_bytes.
+struct PanelView {
+  const uint8_t* data = nullptr;  // 64-byte aligned
+  size_t panel_bytes = 0;
+  size_t n_rows = 0;
+  size_t k = 0;
+};
+
+// n_cols activation rows ("columns" of the product). Which arrays are set depends on the weight format.
+struct ActivationView {
+  const int8_t* q = nullptr;        // (n_cols, k)
+  const float* d = nullptr;         // (n_cols, k / block); block is 256 for K-quants, 32 for the other quants
+  const int16_t* sum16 = nullptr;   // (n_cols, k / 16), block sums of q; K-quants only
+  const int16_t* sum32 = nullptr;   // (n_cols, k / 32)
+  const float* x = nullptr;         // (n_cols, k) f32; F32, F16, BF16 weights, and every format under --exact
+  size_t n_cols = 0;
+};
+
+struct MatmulArgs {
+  PanelView w;
+  size_t panel_begin = 0;
+  size_t panel_end = 0;
+  ActivationView a;
+  const float* bias = nullptr;  // (n_rows) or null; y = acc + bias
+  bool accumulate = false;      // y = y + (acc + bias)
+  float* y = nullptr;           // (n_cols, y_stride); element (c, r) at y[c * y_stride + r]
+  size_t y_stride = 0;
+};
+
+// Writes y for rows of panels [panel_begin, panel_end), clipped to n_rows, for all columns. The value of an element
+// depends on its weight row and activation column only, never on n_cols or the panel range.
+using MatmulFn = void (*)(const MatmulArgs& args);
+
+// Index of a format in the kernel tables.
+enum class WeightKind { kF32, kF16, kBF16, kQ4_0, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K, kCount };
+
+struct MatmulKernels {
+  MatmulFn quantized[static_cast<size_t>(WeightKind::kCount)] = {};  // int8 activations (f32 for the float types)
+  MatmulFn exact[static_cast<size_t>(WeightKind::kCount)] = {};      // f32 activations, one fma chain in ascending k
+};
+
+}  // namespace ruvltra

@@ -1,0 +1,5 @@
+#include "kernels/table.h"
+
+namespace ruvltra {
+void fill_scalar(KernelTable&) {}
+}  // namespace ruvltra

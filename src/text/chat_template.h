@@ -1,0 +1,41 @@
+// Chat templates: a sandboxed subset of Jinja that renders the template stored in a model file (docs/formats.md).
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/json.h"
+#include "ruvltra/error.h"
+#include "ruvltra/types.h"
+#include "text/tokenizer.h"
+
+namespace ruvltra {
+
+// Thread safety: const after parse; renders may run in parallel.
+class ChatTemplate {
+ public:
+  // An unsupported construct is template.unsupported with its name and line. Source is at most 256 KiB;
+  // limits on depth, operations and output hold while rendering.
+  static Result<ChatTemplate> parse(std::string_view source);
+  // Qwen2.5's own ChatML text, for files that ask for it by name or hold no template.
+  static const ChatTemplate& chatml();
+
+  ChatTemplate(ChatTemplate&&) noexcept;
+  ChatTemplate& operator=(ChatTemplate&&) noexcept;
+  ~ChatTemplate();
+
+  // messages: at least one. tools: array of OpenAI tool objects or null. Spans the template wrote are kAll, spans that
+  // came from messages or tools are kUserDefined. Errors: template.* (limits, type errors).
+  Result<std::vector<TextRun>> render(std::span<const ChatMessage> messages, const Json& tools,
+                                      bool add_generation_prompt) const;
+
+ private:
+  struct Program;
+  explicit ChatTemplate(std::unique_ptr<const Program> program);
+  std::unique_ptr<const Program> program_;
+};
+
+}  // namespace ruvltra
