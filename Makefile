@@ -1,0 +1,31 @@
+# Two commands: `make demo` and `make test`. Both install the Debian packages they miss (tools/packages.txt).
+.DEFAULT_GOAL := build
+.PHONY: build demo test check bench format clean packages
+
+packages:
+	@tools/install-packages
+
+build: packages
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release
+
+demo: build
+	@echo
+	@echo 'build/ruvltra run "Tell me a story about a fox and a crow."'
+	@echo
+	@build/ruvltra run --seed 7 --max-tokens 200 --stats "Tell me a story about a fox and a crow."
+
+test: packages
+	@tools/dev test
+
+check: packages
+	@tools/dev check
+
+bench: build
+	@build/ruvltra bench -p 128 -n 64
+
+format:
+	@tools/dev format
+
+clean:
+	rm -rf build build-*
