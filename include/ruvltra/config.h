@@ -1,0 +1,114 @@
+// Settings of a RuvLTRA-Medium model: declared data and the presets of its variants (docs/model.md). A loaded
+// file's metadata rules over the shape given here; the shape counts when a model is made without a file.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ruvltra/error.h"
+#include "ruvltra/types.h"
+
+namespace ruvltra {
+
+// What a KV cache stores: f16 clamped to +-65504, or f32 (exact mode).
+enum class KvType { kF16, kF32 };
+// "f16" or "f32". Errors: config.kv_type (usage).
+Result<KvType> parse_kv_type(std::string_view name);
+
+struct PagedConfig {
+  int page_size = 64;                   // tokens; attention folds pages of 64 and no other size
+  size_t max_pages_per_sequence = 512;  // 512 pages = 32768 tokens
+  KvType kv_type = KvType::kF16;
+};
+
+// A draft proposes, the target's own samples decide: nothing here can change the output.
+struct SpeculativeConfig {
+  int lookahead = 4;                  // 1..8 drafted tokens
+  float acceptance_threshold = 0.7f;  // 0..1: drafting stops below this draft probability
+  float draft_temperature = 0;        // 0..2, 0 = greedy draft
+  bool adaptive = true;               // lookahead follows the measured gain
+};
+
+// Layers whose residual stream the learning system observes, and the index its patterns live in.
+struct SonaHooks {
+  std::vector<int> layers = {8, 16, 24};  // 1..4 distinct, each < n_layers, 0-based
+  bool explicit_layers = false;           // chosen by the user: never scaled to another depth
+  int hnsw_m = 16;                        // 4..64
+  int hnsw_ef_construction = 200;         // hnsw_m..2000
+  int hnsw_ef_search = 64;                // 1..1024
+};
+
+// off: feedback is stored, nothing else. record: own answers are stored too. on: adapters learn.
+enum class LearnMode { kOff, kRecord, kOn };
+
+struct SonaConfig {
+  LearnMode learn = LearnMode::kOff;
+  int micro_lora_rank = 4;           // 1..16
+  size_t pattern_capacity = 50'000;  // 1..10,000,000
+  float quality_threshold = 0.6f;    // 0..1
+  float ewc_lambda = 1000;           // 0..1e6
+  size_t ring_capacity = 10'000;     // 16..1,000,000 signals
+  size_t record_mb = 64;             // 1..4096 MiB
+  int grad_top_k = 256;              // 32..vocab_size
+  int keep_generations = 16;         // 2..1024
+};
+
+// Variants differ in presets only, never in weights.
+enum class Variant { kBase, kCoder, kAgent };
+std::string_view variant_name(Variant variant);
+// Errors: config.variant (usage).
+Result<Variant> parse_variant(std::string_view name);
+
+struct MediumConfig {
+  static MediumConfig base();
+  static MediumConfig coder();
+  static MediumConfig agent();
+  static MediumConfig preset(Variant variant);
+
+  Variant variant = Variant::kBase;
+
+  int n_layers = 32;
+  int d_model = 2048;
+  int n_heads = 16;
+  int n_kv_heads = 2;  // divides n_heads
+  int d_head = 128;    // even
+  int d_ff = 11008;
+  int vocab_size = 151936;
+  int context_length = 32768;
+  float rope_theta = 1e6f;
+
+  SamplingParams sampling;
+
+  bool use_paged_attention = true;
+  PagedConfig paged_config;
+  bool use_flash_attention = true;
+
+  bool use_speculative_decoding = false;
+  SpeculativeConfig speculative_config;
+  std::optional<std::filesystem::path> draft_model_path;
+
+  SonaHooks sona_hooks;
+  SonaConfig sona_config;
+  bool enable_reasoning_bank = false;
+  bool enable_agent_routing = false;
+
+  int n_threads = 0;              // 0 = physical cores
+  size_t memory_limit_bytes = 0;  // 0 = what the system has available
+  std::string isa;                // empty = best supported
+
+  // Usage errors "config.<field>" with field, expected and found.
+  Result<void> validate() const;
+};
+
+// Hook layers that fit a model of n_layers: unchanged for 32..40 layers, otherwise layer l moves to
+// min(n_layers - 1, floor(l * n_layers / 32 + 0.5)), duplicates dropped. Explicit layers are kept as given.
+// Errors: config.sona_hooks.layers for explicit layers that do not fit.
+Result<std::vector<int>> effective_hook_layers(const SonaHooks& hooks, int n_layers);
+
+}  // namespace ruvltra

@@ -1,0 +1,75 @@
+// Everything one forward pass may read and write. Built by whoever schedules; the forward pass keeps no
+// state.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "model/kv_pool.h"
+#include "ruvltra/types.h"
+
+namespace ruvltra {
+
+// What is wanted of a row after the last layer.
+enum class RowOutput : uint8_t {
+  kNone,
+  kLogits,  // (n_vocab) logits
+  kHidden,  // (d_model) the normalised hidden state the output matrix is applied to
+};
+
+// One sequence in a step. Pages in order: pages[p] holds positions 64 p .. 64 p + 63.
+struct StepSequence {
+  std::span<const PageId> pages;
+};
+
+// n rows; row t is token tokens[t] at positions[t] of sequences[seq_of[t]].
+// *Requires*: token ids < n_vocab; rows of one sequence are adjacent and have ascending positions; the pages
+// of a sequence cover every position up to its rows' own, and all those were written before or are written in
+// this step.
+struct StepInput {
+  std::span<const TokenId> tokens;         // (n)
+  std::span<const int32_t> positions;      // (n)
+  std::span<const int32_t> seq_of;         // (n)
+  std::span<const KvSlot> kv_slots;        // (n)
+  std::span<const RowOutput> rows_wanted;  // (n)
+  std::span<const StepSequence> sequences;
+  std::span<const int> tap_layers;  // ascending; residual stream after these layers
+  int stop_after_layer = -1;        // >= 0: run no further and give taps only (no row may be wanted)
+
+  size_t n_tokens() const { return tokens.size(); }
+};
+
+// Filled by the forward pass; the caller owns the memory. Wanted rows are packed in ascending t.
+struct StepOutput {
+  std::span<float> logits;  // (rows wanting logits, n_vocab)
+  std::span<float> hidden;  // (rows wanting hidden, d_model)
+  std::span<float> taps;    // (tap_layers, n, d_model)
+};
+
+// The plain way to build steps: one sequence that owns pages first_page, first_page + 1, ... of a pool.
+class SingleSequence {
+ public:
+  SingleSequence(size_t first_page, size_t n_pages);
+
+  size_t n_tokens() const { return n_tokens_; }
+  size_t capacity() const { return pages_.size() * kPageTokens; }
+  void truncate(size_t n_tokens);
+
+  // Which rows of an appended chunk are wanted, all in the same form.
+  enum class Rows { kNone, kLast, kAll };
+  // The step that computes `tokens` at the next positions, and counts them. Valid until the next call; the
+  // tokens must stay. *Requires*: n_tokens() + tokens.size() <= capacity().
+  StepInput append(std::span<const TokenId> tokens, Rows rows, RowOutput form = RowOutput::kLogits);
+
+ private:
+  size_t n_tokens_ = 0;
+  std::vector<PageId> pages_;
+  StepSequence view_;
+  std::vector<int32_t> positions_, seq_of_;
+  std::vector<KvSlot> slots_;
+  std::vector<RowOutput> wanted_;
+};
+
+}  // namespace ruvltra

@@ -1,0 +1,73 @@
+// Causal grouped-query attention over paged keys and values (docs/kernels.md section 8).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/aligned.h"
+#include "kernels/attention.h"
+#include "ops/context.h"
+#include "ruvltra/config.h"
+
+namespace ruvltra {
+
+using PageId = int32_t;
+
+// Where a row's K and V are written. kNoPage: nowhere, the position is already in the cache.
+inline constexpr PageId kNoPage = -1;
+struct KvSlot {
+  PageId page = kNoPage;
+  int32_t slot = 0;  // 0..63
+};
+
+// One layer of a KV pool. Per page and KV head: K transposed (d_head, 64), then V (64, d_head), in elements
+// of `type`.
+struct KvLayerView {
+  uint8_t* base = nullptr;
+  size_t page_stride = 0;  // bytes from one page to the next
+  size_t plane_bytes = 0;  // one K or V of one head and page
+  KvType type = KvType::kF16;
+  size_t n_kv_heads = 0;
+  size_t d_head = 0;
+
+  uint8_t* k(PageId page, size_t kv_head) const {
+    return base + static_cast<size_t>(page) * page_stride + kv_head * 2 * plane_bytes;
+  }
+  uint8_t* v(PageId page, size_t kv_head) const { return k(page, kv_head) + plane_bytes; }
+};
+
+// Writes k and v (n_tokens, n_kv_heads * d_head) to their slots.
+void store_kv(const Ctx& ctx, const KvLayerView& kv, const float* k, const float* v,
+              std::span<const KvSlot> slots);
+
+// The rows of one sequence in a step; pages[p] holds positions 64 p .. 64 p + 63.
+struct AttentionSequence {
+  size_t first_row = 0;
+  size_t n_rows = 0;
+  std::span<const PageId> pages;
+};
+
+// Scratch of all threads, taken once.
+class AttentionScratch {
+ public:
+  static Result<AttentionScratch> make(int n_threads, size_t n_heads, size_t n_kv_heads, size_t d_head,
+                                       size_t max_positions);
+  static uint64_t bytes_needed(int n_threads, size_t n_heads, size_t n_kv_heads, size_t d_head,
+                               size_t max_positions);
+
+ private:
+  friend class AttentionRun;
+  size_t tile_rows_ = 0;
+  AlignedBuffer<float> threads_;
+  size_t thread_floats_ = 0;
+  AlignedBuffer<float> partial_;
+};
+
+// out (n_tokens, n_heads * d_head) = softmax(q k^T / sqrt(d_head)) v, row t seeing the positions of its own
+// sequence up to positions[t]. The bits of a row depend on its position and the cached values only.
+void attention(const Ctx& ctx, const KvLayerView& kv, std::span<const AttentionSequence> sequences,
+               std::span<const int32_t> positions, const float* q, size_t n_heads, float* out,
+               AttentionScratch& scratch);
+
+}  // namespace ruvltra
