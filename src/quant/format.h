@@ -1,5 +1,5 @@
-// The block formats of GGUF tensors, one row per type. The scalar decode is the definition of a format; everything
-// faster must agree with it bit for bit. Layouts: docs/formats.md.
+// The block formats of GGUF tensors, one row per type. The scalar decode is the definition of a format;
+// everything faster must agree with it bit for bit. Layouts: docs/formats.md.
 #pragma once
 
 #include <cstddef>
