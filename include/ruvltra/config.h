@@ -65,6 +65,9 @@ std::string_view variant_name(Variant variant);
 // Errors: config.variant (usage).
 Result<Variant> parse_variant(std::string_view name);
 
+// Ranges of docs/model.md. Usage errors "config.<field>".
+Result<void> validate_sampling(const SamplingParams& sampling);
+
 struct MediumConfig {
   static MediumConfig base();
   static MediumConfig coder();
