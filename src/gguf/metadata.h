@@ -15,11 +15,12 @@
 namespace ruvltra {
 
 // One value as stored. Arrays of numbers keep their element type; arrays of arrays are refused by the reader.
-using MetaValue = std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool, std::string, uint64_t,
-                               int64_t, double, std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint16_t>,
-                               std::vector<int16_t>, std::vector<uint32_t>, std::vector<int32_t>, std::vector<float>,
-                               std::vector<bool>, std::vector<std::string>, std::vector<uint64_t>, std::vector<int64_t>,
-                               std::vector<double>>;
+using MetaValue =
+    std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool, std::string, uint64_t,
+                 int64_t, double, std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint16_t>,
+                 std::vector<int16_t>, std::vector<uint32_t>, std::vector<int32_t>, std::vector<float>,
+                 std::vector<bool>, std::vector<std::string>, std::vector<uint64_t>, std::vector<int64_t>,
+                 std::vector<double>>;
 
 // "u32", "string", "array of f32", ...
 std::string_view type_name(const MetaValue& value);

@@ -1,4 +1,4 @@
-// GGUF v2 and v3 (little endian), single files and split sets. Format: docs/formats.md.
+// GGUF v2 and v3 (little endian), single files and split sets. Format: docs/gguf.md.
 #pragma once
 
 #include <cstdint>
@@ -29,14 +29,15 @@ struct TensorInfo {
 
 // An opened model file whose header has been read and checked whole: sizes, extents, overlap, names.
 // Thread safety: const calls may run in parallel.
-// Invariants: 1. every tensor's [offset, offset + n_bytes) lies inside its part's data section and overlaps no other;
-// 2. n_bytes follows from dims and type without overflow; 3. names are unique.
+// Invariants: 1. every tensor's [offset, offset + n_bytes) lies inside its part's data section and overlaps
+// no other; 2. n_bytes follows from dims and type without overflow; 3. names are unique.
 class GgufFile {
  public:
   struct Options {
     bool map = false;  // read through a mapping instead of pread; same bytes
   };
-  // For a split set give its first part ("NAME-00001-of-00003.gguf"); the others are found beside it.
+  // For a split set give its first part ("NAME-00001-of-00003.gguf"); the others are found beside it. The
+  // metadata is that of the first part without its split.* keys, so that it also fits a single file.
   static Result<GgufFile> open(const std::filesystem::path& path, Options options);
   static Result<GgufFile> open(const std::filesystem::path& path) { return open(path, Options()); }
 
@@ -54,7 +55,8 @@ class GgufFile {
   // Non-fatal remarks, such as bytes after the last tensor.
   std::span<const std::string> warnings() const;
 
-  // Copies bytes [begin, begin + out.size()) of a tensor. *Requires*: the range lies in the tensor.
+  // Copies bytes [begin, begin + out.size()) of a tensor; file.truncated if the file has shrunk since open.
+  // *Requires*: the range lies in the tensor.
   Result<void> read(const TensorInfo& tensor, uint64_t begin, std::span<uint8_t> out) const;
   // Same bytes as a view into the mapping; empty unless opened with map.
   std::span<const uint8_t> mapped(const TensorInfo& tensor) const;
@@ -67,8 +69,8 @@ class GgufFile {
   std::unique_ptr<Impl> impl_;
 };
 
-// Parses a header from memory (fuzzing, tests). `file_bytes` is the size the whole file claims to have; the extents
-// are checked against it. Same checks and errors as open().
+// Parses a header from memory (fuzzing, tests). `file_bytes` is the size the whole file claims to have; the
+// extents are checked against it. Same checks and errors as open().
 struct GgufHeader {
   uint32_t version = 3;
   Metadata metadata;
@@ -77,6 +79,7 @@ struct GgufHeader {
   uint64_t alignment = 32;
   std::vector<std::string> warnings;
 };
-Result<GgufHeader> parse_gguf_header(std::span<const uint8_t> bytes, uint64_t file_bytes, const std::string& source);
+Result<GgufHeader> parse_gguf_header(std::span<const uint8_t> bytes, uint64_t file_bytes,
+                                     const std::string& source);
 
 }  // namespace ruvltra

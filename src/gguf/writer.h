@@ -1,4 +1,5 @@
-// Writing GGUF v3: declare metadata and tensors first, then deliver each tensor's bytes in order, piece by piece.
+// Writing GGUF v3: declare metadata and tensors first, then deliver each tensor's bytes in order, piece by
+// piece.
 #pragma once
 
 #include <cstdint>
