@@ -1,0 +1,54 @@
+// Options shared by several verbs, and what they stand for.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "ruvltra/config.h"
+#include "ruvltra/error.h"
+#include "ruvltra/types.h"
+
+namespace ruvltra {
+
+struct ModelOptions {
+  std::string model = "demo";
+  std::string profile = "base";
+  int ctx = 0;      // 0 = min(8192, what the file says)
+  int threads = 0;  // 0 = physical cores
+  std::string kv_type = "f16";
+  std::string isa;  // empty = best supported
+  bool mmap = false;
+  std::string memory_limit;  // empty = what the system has
+  bool no_progress = false;
+};
+
+// -m/--model, --profile, -c/--ctx, -t/--threads, --kv-type, --isa, --mmap, --memory-limit, --no-progress
+void add_model_options(CLI::App& app, ModelOptions& options);
+// -m alone, for verbs that only read a file.
+void add_model_path_option(CLI::App& app, std::string& model);
+void add_threads_option(CLI::App& app, int& threads);
+void add_isa_option(CLI::App& app, std::string& isa);
+void add_progress_option(CLI::App& app, bool& no_progress);
+
+// --temp --top-p --top-k --min-p --repeat-penalty --presence-penalty --frequency-penalty --seed --stop
+// -n/--max-tokens
+void add_sampling_options(CLI::App& app, GenerateParams& params);
+// What a profile sets among those, as (option, value).
+std::vector<std::pair<std::string, std::string>> profile_presets(const std::string& profile);
+
+// The file behind -m: a path as given, or the bundled model for "demo", looked for beside the program:
+// ../models (build tree) and ../share/ruvltra/models (installed). Error: model.not_found naming what to do.
+Result<std::filesystem::path> resolve_model(const std::string& model);
+
+// Threads to use: n, or the physical cores this process may run on for 0.
+int resolve_threads(int n);
+
+// "512M", "1.5GiB", "2000000": decimal units K M G T (KB...), binary units Ki Mi Gi Ti (KiB...).
+Result<uint64_t> parse_size(const std::string& text);
+
+}  // namespace ruvltra
