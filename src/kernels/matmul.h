@@ -1,4 +1,5 @@
-// Matrix times activation columns. Weights are repacked at load into panels of 8 rows (docs/kernels.md section 3).
+// Matrix times activation columns. Weights are repacked at load into panels of 8 rows (docs/kernels.md
+// section 3).
 #pragma once
 
 #include <cstddef>
@@ -8,7 +9,8 @@ namespace ruvltra {
 
 inline constexpr size_t kPanelRows = 8;
 
-// A repacked matrix (n_rows, k): panel p holds rows 8p..8p+7 (zero rows pad the last one) at data + p * panel_bytes.
+// A repacked matrix (n_rows, k): panel p holds rows 8p..8p+7 (zero rows pad the last one) at data + p *
+// panel_bytes.
 struct PanelView {
   const uint8_t* data = nullptr;  // 64-byte aligned
   size_t panel_bytes = 0;
@@ -18,11 +20,11 @@ struct PanelView {
 
 // n_cols activation rows ("columns" of the product). Which arrays are set depends on the weight format.
 struct ActivationView {
-  const int8_t* q = nullptr;        // (n_cols, k)
-  const float* d = nullptr;         // (n_cols, k / block); block is 256 for K-quants, 32 for the other quants
-  const int16_t* sum16 = nullptr;   // (n_cols, k / 16), block sums of q; K-quants only
-  const int16_t* sum32 = nullptr;   // (n_cols, k / 32)
-  const float* x = nullptr;         // (n_cols, k) f32; F32, F16, BF16 weights, and every format under --exact
+  const int8_t* q = nullptr;       // (n_cols, k)
+  const float* d = nullptr;        // (n_cols, k / block); block is 256 for K-quants, 32 for the other quants
+  const int16_t* sum16 = nullptr;  // (n_cols, k / 16), block sums of q; K-quants only
+  const int16_t* sum32 = nullptr;  // (n_cols, k / 32)
+  const float* x = nullptr;        // (n_cols, k) f32; F32, F16, BF16 weights, and every format under --exact
   size_t n_cols = 0;
 };
 
@@ -37,16 +39,22 @@ struct MatmulArgs {
   size_t y_stride = 0;
 };
 
-// Writes y for rows of panels [panel_begin, panel_end), clipped to n_rows, for all columns. The value of an element
-// depends on its weight row and activation column only, never on n_cols or the panel range.
+// Writes y for rows of panels [panel_begin, panel_end), clipped to n_rows, for all columns. The value of an
+// element depends on its weight row and activation column only, never on n_cols or the panel range.
 using MatmulFn = void (*)(const MatmulArgs& args);
+
+// Row `row` of w as k floats, bit-equal to decoding the file's row.
+using DecodeRowFn = void (*)(const PanelView& w, size_t row, float* out);
 
 // Index of a format in the kernel tables.
 enum class WeightKind { kF32, kF16, kBF16, kQ4_0, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ5_K, kQ6_K, kCount };
 
 struct MatmulKernels {
-  MatmulFn quantized[static_cast<size_t>(WeightKind::kCount)] = {};  // int8 activations (f32 for the float types)
-  MatmulFn exact[static_cast<size_t>(WeightKind::kCount)] = {};      // f32 activations, one fma chain in ascending k
+  MatmulFn quantized[static_cast<size_t>(WeightKind::kCount)] =
+      {};  // int8 activations (f32 for the float types)
+  MatmulFn exact[static_cast<size_t>(WeightKind::kCount)] =
+      {};  // f32 activations, one fma chain in ascending k
+  DecodeRowFn decode_row[static_cast<size_t>(WeightKind::kCount)] = {};
 };
 
 }  // namespace ruvltra

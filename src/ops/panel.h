@@ -12,16 +12,18 @@
 
 namespace ruvltra {
 
+WeightKind weight_kind(TensorType type);
+
 // A weight matrix (n_rows, k) as panels; immutable after packing.
 class PackedMatrix {
  public:
   // Delivers the file bytes of rows [row_begin, row_begin + n_rows) into out; called from several threads.
   using RowReader = std::function<Result<void>(size_t row_begin, size_t n_rows, std::span<uint8_t> out)>;
 
-  // Reads and repacks in parallel, a few panels at a time, never holding the file form whole. Scales must be finite
-  // (weights.not_finite names `name` and the row). *Requires*: k is a multiple of the format's block.
-  static Result<PackedMatrix> pack(const Ctx& ctx, std::string_view name, TensorType type, size_t n_rows, size_t k,
-                                   const RowReader& read);
+  // Reads and repacks in parallel, a few panels at a time, never holding the file form whole. Scales must be
+  // finite (weights.not_finite names `name` and the row). *Requires*: k is a multiple of the format's block.
+  static Result<PackedMatrix> pack(const Ctx& ctx, std::string_view name, TensorType type, size_t n_rows,
+                                   size_t k, const RowReader& read);
 
   TensorType type() const { return type_; }
   size_t n_rows() const { return n_rows_; }
@@ -38,6 +40,7 @@ class PackedMatrix {
   size_t n_rows_ = 0;
   size_t k_ = 0;
   size_t panel_bytes_ = 0;
+  DecodeRowFn decode_row_ = nullptr;
   AlignedBuffer<uint8_t> data_;
 };
 

@@ -1,0 +1,7 @@
+#include "kernels/activations.h"
+
+namespace ruvltra {
+
+void fill_avx2_activations(ActivationKernels&) {}
+
+}  // namespace ruvltra

@@ -1,0 +1,148 @@
+#include "ops/matmul.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace ruvltra {
+namespace {
+
+constexpr size_t kGroupBytes = size_t{96} << 10;  // panel bytes a thread takes at once
+constexpr size_t kSerialValues = 8192;  // fewer activation values than this are quantised by the caller
+
+// Panels handed out as one unit of work: enough bytes to stream, but for small matrices enough units for all
+// threads.
+size_t panels_per_group(const PackedMatrix& w, size_t n_panels, int n_threads) {
+  const size_t by_bytes = std::max<size_t>(1, kGroupBytes / std::max<size_t>(1, w.panel_bytes()));
+  const size_t by_threads = std::max<size_t>(1, n_panels / (4 * static_cast<size_t>(n_threads)));
+  return std::min(by_bytes, by_threads);
+}
+
+size_t panel_count(const PackedMatrix& w) { return (w.n_rows() + kPanelRows - 1) / kPanelRows; }
+
+size_t group_count(const MatmulTask& task, int n_threads) {
+  const size_t n_panels = panel_count(*task.w);
+  const size_t size = panels_per_group(*task.w, n_panels, n_threads);
+  return (n_panels + size - 1) / size;
+}
+
+}  // namespace
+
+ActivationFormat activation_format(TensorType weight, bool exact) {
+  if (exact) return ActivationFormat::kF32;
+  switch (format_of(weight).block_elements) {
+    case 256:
+      return ActivationFormat::kA256;
+    case 32:
+      return ActivationFormat::kA32;
+    default:
+      return ActivationFormat::kF32;
+  }
+}
+
+Result<Activations> Activations::make(size_t max_tokens, size_t max_k) {
+  Activations a;
+  a.max_tokens_ = max_tokens;
+  a.max_k_ = max_k;
+  size_t n;
+  if (__builtin_mul_overflow(max_tokens, max_k, &n)) {
+    return fail(ErrorKind::kMemory, "memory.exhausted",
+                "activations: {} rows of {} values do not fit in memory", max_tokens, max_k);
+  }
+  ASSIGN_OR_RETURN(a.q256_, AlignedBuffer<int8_t>::make(n));
+  ASSIGN_OR_RETURN(a.q32_, AlignedBuffer<int8_t>::make(n));
+  ASSIGN_OR_RETURN(a.d256_, AlignedBuffer<float>::make(n / 256));
+  ASSIGN_OR_RETURN(a.d32_, AlignedBuffer<float>::make(n / 32));
+  ASSIGN_OR_RETURN(a.sum16_256_, AlignedBuffer<int16_t>::make(n / 16));
+  ASSIGN_OR_RETURN(a.sum32_256_, AlignedBuffer<int16_t>::make(n / 32));
+  ASSIGN_OR_RETURN(a.sum32_32_, AlignedBuffer<int16_t>::make(n / 32));
+  return a;
+}
+
+void Activations::set(const float* x, size_t n_tokens, size_t k) {
+  CHECK(n_tokens <= max_tokens_ && k <= max_k_);
+  x_ = x;
+  n_tokens_ = n_tokens;
+  k_ = k;
+  ready_a256_ = ready_a32_ = false;
+}
+
+void Activations::prepare(const Ctx& ctx, ActivationFormat format) {
+  if (format == ActivationFormat::kF32) return;
+  const bool a256 = format == ActivationFormat::kA256;
+  bool& ready = a256 ? ready_a256_ : ready_a32_;
+  if (ready) return;
+  CHECK(k_ % (a256 ? 256 : 32) == 0);
+  const auto quantize_row = [&](size_t t, int) {
+    const float* x = x_ + t * k_;
+    const ActivationKernels& kernels = ctx.kernels->activations;
+    if (a256) {
+      kernels.quantize_a256(x, k_, q256_.data() + t * k_, d256_.data() + t * (k_ / 256),
+                            sum16_256_.data() + t * (k_ / 16), sum32_256_.data() + t * (k_ / 32));
+    } else {
+      kernels.quantize_a32(x, k_, q32_.data() + t * k_, d32_.data() + t * (k_ / 32),
+                           sum32_32_.data() + t * (k_ / 32));
+    }
+  };
+  if (n_tokens_ * k_ <= kSerialValues) {
+    for (size_t t = 0; t < n_tokens_; ++t) quantize_row(t, 0);
+  } else {
+    ctx.pool->parallel_for(n_tokens_, quantize_row);
+  }
+  ready = true;
+}
+
+ActivationView Activations::view(ActivationFormat format) const {
+  ActivationView view;
+  view.n_cols = n_tokens_;
+  switch (format) {
+    case ActivationFormat::kA256:
+      DCHECK(ready_a256_);
+      view.q = q256_.data();
+      view.d = d256_.data();
+      view.sum16 = sum16_256_.data();
+      view.sum32 = sum32_256_.data();
+      break;
+    case ActivationFormat::kA32:
+      DCHECK(ready_a32_);
+      view.q = q32_.data();
+      view.d = d32_.data();
+      view.sum32 = sum32_32_.data();
+      break;
+    case ActivationFormat::kF32:
+      view.x = x_;
+      break;
+  }
+  return view;
+}
+
+void matmul(const Ctx& ctx, Activations& activations, std::span<const MatmulTask> tasks, bool exact) {
+  const int n_threads = ctx.pool->n_threads();
+  size_t n_groups = 0;
+  for (const MatmulTask& task : tasks) {
+    CHECK(task.w->k() == activations.k());
+    activations.prepare(ctx, activation_format(task.w->type(), exact));
+    n_groups += group_count(task, n_threads);
+  }
+  ctx.pool->parallel_for(n_groups, [&](size_t group, int) {
+    const MatmulTask* task = tasks.data();
+    for (size_t count; group >= (count = group_count(*task, n_threads)); ++task) group -= count;
+    const PackedMatrix& w = *task->w;
+    const size_t n_panels = panel_count(w);
+    const size_t size = panels_per_group(w, n_panels, n_threads);
+    MatmulArgs args;
+    args.w = w.view();
+    args.panel_begin = group * size;
+    args.panel_end = std::min(n_panels, args.panel_begin + size);
+    args.a = activations.view(activation_format(w.type(), exact));
+    args.bias = task->bias;
+    args.accumulate = task->accumulate;
+    args.y = task->y;
+    args.y_stride = task->y_stride;
+    const MatmulKernels& kernels = ctx.kernels->matmul;
+    const auto kind = static_cast<size_t>(weight_kind(w.type()));
+    (exact ? kernels.exact : kernels.quantized)[kind](args);
+  });
+}
+
+}  // namespace ruvltra
