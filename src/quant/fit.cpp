@@ -8,6 +8,9 @@
 namespace ruvltra::quant {
 namespace {
 
+// Relative to the block's largest: weights nobody multiplies still choose their nearest level.
+constexpr float kLeastImportance = 1e-6f;
+
 // Sums of one trial rounding: levels l, values x, costs w.
 struct SymmetricSums {
   float wll = 0;
@@ -55,10 +58,10 @@ struct ValueSums {
   double wx = 0;
 };
 
-// The best (scale, offset) for fixed levels, and how much of sum(w x^2) it explains.
+// The best (scale, offset) for fixed levels, and how much of sum(w x^2) it explains; negative: there is none.
 struct AffineSolution {
   AffineFit fit;
-  double gain = 0;
+  double gain = -1;
 };
 
 AffineSolution solve_affine(const ValueSums& v, const AffineSums& s, OffsetSign sign) {
@@ -89,10 +92,10 @@ WeightedBlock::WeightedBlock(const float* source, size_t n, const float* importa
   const float mean_square = squares / static_cast<float>(n);
   float top = 0;
   for (size_t i = 0; importance != nullptr && i < n; ++i) top = std::max(top, importance[i]);
-  const float normal = top > 0 ? 1 / top : 0;
+  const float normal = top > 1e-30f ? 1 / top : 0;
   for (size_t i = 0; i < n; ++i) {
     const float size = std::sqrt(mean_square + values[i] * values[i]);
-    costs[i] = normal > 0 ? size * (importance[i] * normal) : size;
+    costs[i] = normal > 0 ? size * std::max(importance[i] * normal, kLeastImportance) : size;
   }
 }
 
@@ -147,15 +150,18 @@ AffineFit fit_affine(const float* values, const float* costs, size_t n, float hi
   if (high == low) return {0, -low};
   AffineSolution best;
   best.fit = {(high - low) / highest, -low};
-  best.gain = -1;
   const auto consider = [&](float inverse, float offset) {
     const AffineSolution solution =
         solve_affine(sums, try_affine(values, costs, n, inverse, offset, highest), sign);
     if (solution.gain > best.gain) best = solution;
   };
-  constexpr int kTrials = 10;
-  for (int trial = -kTrials; trial <= kTrials; ++trial) {
-    consider((highest + 0.1f * static_cast<float>(trial)) / (high - low), -low);
+  // Both ends of the range may be cut off or left unused by a fraction of a step.
+  const float step = (high - low) / highest;
+  for (int widen = -3; widen <= 1; ++widen) {
+    for (int shift = -2; shift <= 2; ++shift) {
+      const float inverse = (highest + 0.4f * static_cast<float>(widen)) / (high - low);
+      consider(inverse, -low + 0.25f * step * static_cast<float>(shift));
+    }
   }
   for (int round = 0; round < 2 && best.fit.scale > 0; ++round) consider(1 / best.fit.scale, best.fit.offset);
   return best.fit;

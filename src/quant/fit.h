@@ -29,9 +29,6 @@ struct SymmetricRange {
   float lowest;
   float highest;
 };
-struct SymmetricFit {
-  float scale = 0;
-};
 // The scale with the least weighted error found; 0 if all values are 0. n <= 32.
 float fit_scale(const float* values, const float* costs, size_t n, SymmetricRange range);
 

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "quant/fit.h"
+#include "quant/lanes.h"
 
 namespace ruvltra::quant {
 namespace {
@@ -12,6 +13,7 @@ namespace {
 constexpr size_t kBlockBytes = 210;
 constexpr size_t kGroups = 16;  // runs of 16 weights that share a scale
 constexpr size_t kGroup = 16;
+constexpr int kRounds = 3;  // each ends in a new least-squares d
 constexpr SymmetricRange kRange{-32, 31};
 
 struct SymmetricSuperBlock {
@@ -20,22 +22,64 @@ struct SymmetricSuperBlock {
   float levels[kSuperBlock];
 };
 
+// Tries the 8-bit scales next to the wished one; returns the least error. No wish means a group of zeros.
+float search_group(const float* values, const float* costs, float d, float wish, int8_t& best_scale,
+                   float* levels) {
+  if (wish == 0) {
+    best_scale = 0;
+    std::fill_n(levels, kGroup, 0.0f);
+    return 0;
+  }
+  const float ratio = d == 0 ? 0 : std::clamp(wish / d, -127.0f, 127.0f);
+  const int nearest = static_cast<int>(ratio + (ratio < 0 ? -0.5f : 0.5f));
+  float least = -1;
+  float trial[kGroup];
+  for (int scale = std::max(-128, nearest - 1); scale <= std::min(127, nearest + 1); ++scale) {
+    const float error = round_symmetric(values, costs, kGroup, d * static_cast<float>(scale), kRange, trial);
+    if (least >= 0 && error >= least) continue;
+    least = error;
+    best_scale = static_cast<int8_t>(scale);
+    std::copy_n(trial, kGroup, levels);
+  }
+  return least;
+}
+
+// The d with the least weighted error for fixed scales and levels.
+float refit(const WeightedBlock& block, const SymmetricSuperBlock& fit, float old) {
+  f32x4 waa = splat4(0), wxa = waa;
+  for (size_t i = 0; i < kSuperBlock; i += 4) {
+    const f32x4 a = splat4(fit.scale[i / kGroup]) * load4(fit.levels + i);
+    const f32x4 weighted = load4(block.costs + i) * a;
+    waa += weighted * a;
+    wxa += weighted * load4(block.values + i);
+  }
+  return sum4(waa) > 0 && sum4(wxa) > 0 ? sum4(wxa) / sum4(waa) : old;
+}
+
 SymmetricSuperBlock fit_block(const WeightedBlock& block) {
-  SymmetricSuperBlock out;
   float fits[kGroups], top = 0;
   for (size_t g = 0; g < kGroups; ++g) {
     fits[g] = fit_scale(block.values + g * kGroup, block.costs + g * kGroup, kGroup, kRange);
     top = std::max(top, std::fabs(fits[g]));
   }
-  out.d = to_finite_half(top / 127);
-  const float d = f16_to_f32(out.d);
-  for (size_t g = 0; g < kGroups; ++g) {
-    const float scale = d == 0 ? 0 : std::clamp(fits[g] / d, -127.0f, 127.0f);
-    out.scale[g] = static_cast<int8_t>(std::lrint(scale));
-    round_symmetric(block.values + g * kGroup, block.costs + g * kGroup, kGroup,
-                    d * static_cast<float>(out.scale[g]), kRange, out.levels + g * kGroup);
+  SymmetricSuperBlock best;
+  float least = -1, wish = top / 127;
+  for (int round = 0; round < kRounds; ++round) {
+    SymmetricSuperBlock trial;
+    trial.d = to_finite_half(wish);
+    const float d = f16_to_f32(trial.d);
+    float error = 0;
+    for (size_t g = 0; g < kGroups; ++g) {
+      error += search_group(block.values + g * kGroup, block.costs + g * kGroup, d, fits[g], trial.scale[g],
+                            trial.levels + g * kGroup);
+    }
+    if (least < 0 || error < least) {
+      least = error;
+      best = trial;
+    }
+    wish = refit(block, trial, d);
   }
-  return out;
+  return best;
 }
 
 }  // namespace
