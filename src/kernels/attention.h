@@ -24,7 +24,7 @@ struct AttentionFold {
   const float* v = nullptr;            // (64, d_head), lane = dimension; 64-byte aligned
   size_t d_head = 0;                   // even
   const float* q = nullptr;            // (n_rows, d_head), already scaled by 1 / sqrt(d_head)
-  const int32_t* n_visible = nullptr;  // (n_rows), 0..64: slots below it are visible; 0 leaves the row alone
+  const int32_t* n_visible = nullptr;  // (n_rows), 1..64: slots below it are visible
   size_t n_rows = 0;
   float* p = nullptr;  // (n_rows, 64) scratch, 64-byte aligned
   AttentionState state;

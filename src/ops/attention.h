@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/aligned.h"
 #include "kernels/attention.h"
@@ -51,17 +52,29 @@ struct AttentionSequence {
 // Scratch of all threads, taken once.
 class AttentionScratch {
  public:
-  static Result<AttentionScratch> make(int n_threads, size_t n_heads, size_t n_kv_heads, size_t d_head,
-                                       size_t max_positions);
-  static uint64_t bytes_needed(int n_threads, size_t n_heads, size_t n_kv_heads, size_t d_head,
-                               size_t max_positions);
+  struct Options {
+    int n_threads = 1;
+    size_t n_heads = 0;
+    size_t n_kv_heads = 0;
+    size_t d_head = 0;
+    size_t max_tokens = 0;     // rows per step
+    size_t max_positions = 0;  // longest sequence
+  };
+  static Result<AttentionScratch> make(const Options& options);
+  static uint64_t bytes_needed(const Options& options);
 
  private:
   friend class AttentionRun;
-  size_t tile_rows_ = 0;
-  AlignedBuffer<float> threads_;
-  size_t thread_floats_ = 0;
-  AlignedBuffer<float> partial_;
+  // Rows of one sequence handled together; with all query heads of a KV head they form the rows of a tile.
+  struct Tile {
+    size_t first_row = 0;
+    size_t n_rows = 0;
+    const PageId* pages = nullptr;
+  };
+  Options options_;
+  AlignedBuffer<float> threads_;  // (n_threads, floats per thread)
+  AlignedBuffer<float> partial_;  // states of splits walked in parallel
+  std::vector<Tile> tiles_;
 };
 
 // out (n_tokens, n_heads * d_head) = softmax(q k^T / sqrt(d_head)) v, row t seeing the positions of its own

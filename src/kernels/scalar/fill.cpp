@@ -4,10 +4,14 @@ namespace ruvltra {
 
 void fill_scalar_matmul(MatmulKernels& kernels);
 void fill_scalar_activations(ActivationKernels& kernels);
+void fill_scalar_rows(RowKernels& kernels);
+void fill_scalar_attention(AttentionKernels& kernels);
 
 void fill_scalar(KernelTable& table) {
   fill_scalar_matmul(table.matmul);
   fill_scalar_activations(table.activations);
+  fill_scalar_rows(table.rows);
+  fill_scalar_attention(table.attention);
 }
 
 }  // namespace ruvltra
