@@ -1,0 +1,101 @@
+#include "load.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+
+#include "base/fail.h"
+#include "console.h"
+#include "kernels/dispatch.h"
+#include "model/memory.h"
+
+namespace ruvltra {
+namespace {
+
+constexpr size_t kDefaultContext = 8192;
+
+}  // namespace
+
+std::string LoadedModel::label() const { return file.path().filename().string(); }
+
+Result<size_t> resolve_context(int asked, const ModelShape& shape, const std::string& source) {
+  if (asked == 0) return std::min(kDefaultContext, shape.context_length);
+  if (static_cast<size_t>(asked) > shape.context_length) {
+    return fail(ErrorKind::kUsage, "option.ctx", "--ctx: expected at most {} ({}), found {}",
+                shape.context_length, source, asked);
+  }
+  return static_cast<size_t>(asked);
+}
+
+bool has_random_weights(const Metadata& metadata) {
+  const auto name = metadata.get_string("general.name");
+  return name && name->find("random weights") != std::string_view::npos;
+}
+
+std::string quantisation_name(const GgufFile& file) {
+  const Metadata& metadata = file.metadata();
+  if (const auto own = metadata.get_string("ruvltra.quant"); own && *own == "mixed") return "Mixed";
+  static constexpr std::pair<uint64_t, const char*> kNames[] = {
+      {0, "F32"},     {1, "F16"},     {2, "Q4_0"},    {7, "Q8_0"},    {8, "Q5_0"},  {9, "Q5_1"},
+      {14, "Q4_K_S"}, {15, "Q4_K_M"}, {16, "Q5_K_S"}, {17, "Q5_K_M"}, {18, "Q6_K"}, {32, "BF16"}};
+  if (const auto type = metadata.get_uint("general.file_type", 0, 1024)) {
+    for (const auto& [id, name] : kNames) {
+      if (id == *type) return name;
+    }
+  }
+  std::map<TensorType, uint64_t> bytes;
+  for (const TensorInfo& tensor : file.tensors()) bytes[tensor.type] += tensor.n_bytes;
+  if (bytes.empty()) return "no tensors";
+  const auto most = std::max_element(bytes.begin(), bytes.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  return std::string(format_of(most->first).name);
+}
+
+Result<std::string> verify_file(const GgufFile& file, const Progress& progress) {
+  constexpr uint64_t kPieceElements = uint64_t{1} << 20;  // a multiple of every block length
+  std::vector<uint8_t> piece;
+  for (const TensorInfo& tensor : file.tensors()) {
+    const Format& format = format_of(tensor.type);
+    for (uint64_t first = 0; first < tensor.n_elements; first += kPieceElements) {
+      const uint64_t n = std::min(kPieceElements, tensor.n_elements - first);
+      piece.resize(format.row_bytes(n));
+      RETURN_IF_ERROR(file.read(tensor, format.row_bytes(first), piece));
+      if (!format.is_finite(piece.data(), n)) {
+        return fail("weights.not_finite",
+                    "{}: {}: expected finite values, found NaN or infinity in elements {}..{}",
+                    file.path().string(), tensor.name, first, first + n - 1);
+      }
+    }
+  }
+  ASSIGN_OR_RETURN(const Sha256Digest digest, file_sha256(file, progress));
+  return to_hex(digest);
+}
+
+Result<std::unique_ptr<LoadedModel>> load_model(const ModelOptions& options) {
+  const auto begin = std::chrono::steady_clock::now();
+  ASSIGN_OR_RETURN(const auto path, resolve_model(options.model));
+  ASSIGN_OR_RETURN(const KernelTable* kernels, kernel_table(options.isa));
+  ASSIGN_OR_RETURN(const KvType kv_type, parse_kv_type(options.kv_type));
+  uint64_t memory_limit = 0;
+  if (!options.memory_limit.empty()) {
+    ASSIGN_OR_RETURN(memory_limit, parse_size(options.memory_limit));
+  }
+  ASSIGN_OR_RETURN(GgufFile file, GgufFile::open(path, {.map = options.mmap}));
+  for (const std::string& warning : file.warnings()) print_warning(warning);
+  ASSIGN_OR_RETURN(const ModelShape shape, ModelShape::from_file(file));
+  ASSIGN_OR_RETURN(const size_t n_context, resolve_context(options.ctx, shape, path.string()));
+  ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::load(file.metadata()));
+  RETURN_IF_ERROR(check_memory(memory_need(shape, file.tensors(), kv_type, n_context, kPrefillRows),
+                               memory_limit, path.string()));
+
+  auto pool = std::make_unique<ThreadPool>(resolve_threads(options.threads));
+  const Ctx ctx{pool.get(), kernels};
+  ProgressBar bar("loading", ProgressBar::Unit::kBytes, !options.no_progress);
+  ASSIGN_OR_RETURN(Weights weights, Weights::load(ctx, file, bar.callback()));
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return std::unique_ptr<LoadedModel>(new LoadedModel{std::move(file), std::move(pool), ctx,
+                                                      std::move(weights), std::move(tokenizer), n_context,
+                                                      kv_type, seconds});
+}
+
+}  // namespace ruvltra

@@ -1,0 +1,50 @@
+// Opening and loading the model a verb was asked for.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/threads.h"
+#include "gguf/reader.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "ops/context.h"
+#include "options.h"
+#include "text/tokenizer.h"
+
+namespace ruvltra {
+
+// A model ready to run: threads, kernels, weights and tokenizer, made in this order.
+struct LoadedModel {
+  GgufFile file;
+  std::unique_ptr<ThreadPool> pool;
+  Ctx ctx;
+  Weights weights;
+  Tokenizer tokenizer;
+  size_t n_context = 0;  // what --ctx asked for, at most what the file says
+  KvType kv_type = KvType::kF16;
+  double load_seconds = 0;
+
+  std::string label() const;  // file name without folder
+};
+
+// Refuses before reading weights when the memory they, the KV cache of n_context and a step's scratch need is
+// not there. Warnings of the file go to stderr; so does a progress line, if wanted.
+Result<std::unique_ptr<LoadedModel>> load_model(const ModelOptions& options);
+
+// The context a run gets: `asked`, or min(8192, the file's) for 0. More than the file's is a usage error.
+Result<size_t> resolve_context(int asked, const ModelShape& shape, const std::string& source);
+
+// "general.name" of a model made by `synth` says so; every tool that prints the file repeats it.
+bool has_random_weights(const Metadata& metadata);
+
+// "Q4_K_M", "Q8_0", "F16", ... from general.file_type, or the type most weights have.
+std::string quantisation_name(const GgufFile& file);
+
+// Reads the whole file once: its SHA-256, and weights.not_finite if a scale or value is not finite.
+Result<std::string> verify_file(const GgufFile& file, const Progress& progress);
+
+// Rows of one prefill step.
+inline constexpr size_t kPrefillRows = 256;
+
+}  // namespace ruvltra

@@ -1,0 +1,107 @@
+#include <cctype>
+#include <charconv>
+#include <iostream>
+#include <iterator>
+
+#include "base/fail.h"
+#include "base/utf8.h"
+#include "gguf/reader.h"
+#include "options.h"
+#include "text/tokenizer.h"
+#include "verbs.h"
+
+namespace ruvltra {
+namespace {
+
+struct Options {
+  std::string model = "demo";
+  bool ids = false;
+  bool no_special = false;
+  bool no_nfc = false;
+  bool decode = false;
+};
+
+// A token's text on one line: control bytes and bytes that are no UTF-8 on their own as escapes.
+std::string visible(std::string_view bytes) {
+  std::string out;
+  for (size_t i = 0; i < bytes.size();) {
+    const auto byte = static_cast<unsigned char>(bytes[i]);
+    const size_t length = utf8_sequence_length(bytes.substr(i));
+    if (byte == '\n') {
+      out += "\\n";
+    } else if (byte == '\t') {
+      out += "\\t";
+    } else if (byte == '\\') {
+      out += "\\\\";
+    } else if (length == 0 || byte < 0x20 || byte == 0x7f) {
+      out += fmt::format("\\x{:02x}", static_cast<unsigned>(byte));
+    } else {
+      out += bytes.substr(i, length);
+      i += length;
+      continue;
+    }
+    ++i;
+  }
+  return out;
+}
+
+Result<std::vector<TokenId>> parse_ids(const std::string& text, size_t n_vocab) {
+  std::vector<TokenId> ids;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  for (;;) {
+    while (at != end && (std::isspace(static_cast<unsigned char>(*at)) != 0 || *at == ',')) ++at;
+    if (at == end) return ids;
+    TokenId id = 0;
+    const auto [next, error] = std::from_chars(at, end, id);
+    if (error != std::errc() || id < 0 || static_cast<size_t>(id) >= n_vocab) {
+      return fail("tokenize.id", "stdin: expected token ids below {}, found {}", n_vocab,
+                  ruvltra::quoted(std::string_view(at, static_cast<size_t>(end - at)), 16));
+    }
+    ids.push_back(id);
+    at = next;
+  }
+}
+
+Result<int> tokenize(const Options& options) {
+  ASSIGN_OR_RETURN(const auto path, resolve_model(options.model));
+  ASSIGN_OR_RETURN(const GgufFile file, GgufFile::open(path));
+  ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::load(file.metadata()));
+  tokenizer.set_nfc(!options.no_nfc);
+  const std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+
+  if (options.decode) {
+    ASSIGN_OR_RETURN(const auto ids, parse_ids(text, tokenizer.n_vocab()));
+    write_out(tokenizer.decode(ids, true));
+    return kExitOk;
+  }
+  ASSIGN_OR_RETURN(const auto ids,
+                   tokenizer.encode(text, options.no_special ? Recognise::kNone : Recognise::kAll));
+  std::string out;
+  if (options.ids) {
+    out = fmt::format("{}\n", fmt::join(ids, " "));
+  } else {
+    for (const TokenId id : ids) out += fmt::format("{}\t{}\n", id, visible(tokenizer.bytes(id)));
+  }
+  write_out(out);
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_tokenize_verb(Program& program) {
+  auto options = std::make_shared<Options>();
+  CLI::App& app = program.add_verb("tokenize", "Text on stdin to token ids, or back",
+                                   "  echo -n 'Once upon a time' | ruvltra tokenize\n"
+                                   "  ruvltra tokenize --ids < story.txt\n"
+                                   "  echo 12 40 7 | ruvltra tokenize --decode\n",
+                                   [options] { return tokenize(*options); });
+  add_model_path_option(app, options->model);
+  app.add_flag("--ids", options->ids, "One line of ids instead of a line per token");
+  app.add_flag("--no-special", options->no_special, "Treat control strings such as <|im_end|> as plain text");
+  app.add_flag("--no-nfc", options->no_nfc,
+               "Leave the text as it is instead of normalising it (Unicode NFC)");
+  app.add_flag("--decode", options->decode, "Read ids, write their text");
+}
+
+}  // namespace ruvltra
