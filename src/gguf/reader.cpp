@@ -165,6 +165,7 @@ const fs::path& GgufFile::path() const { return impl_->path; }
 uint32_t GgufFile::version() const { return impl_->version; }
 uint64_t GgufFile::file_bytes() const { return impl_->file_bytes; }
 size_t GgufFile::n_parts() const { return impl_->parts.size(); }
+const InputFile& GgufFile::part(size_t index) const { return impl_->parts[index].file; }
 const Metadata& GgufFile::metadata() const { return impl_->metadata; }
 std::span<const TensorInfo> GgufFile::tensors() const { return impl_->tensors; }
 std::span<const std::string> GgufFile::warnings() const { return impl_->warnings; }

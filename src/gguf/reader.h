@@ -49,6 +49,7 @@ class GgufFile {
   uint32_t version() const;
   uint64_t file_bytes() const;  // all parts
   size_t n_parts() const;
+  const InputFile& part(size_t index) const;
   const Metadata& metadata() const;
   std::span<const TensorInfo> tensors() const;  // in file order
   const TensorInfo* find(std::string_view name) const;
