@@ -32,6 +32,7 @@ class KvPool {
   size_t n_pages_ = 0;
   size_t n_layers_ = 0;
   size_t n_kv_heads_ = 0;
+  size_t d_head_ = 0;
   size_t plane_bytes_ = 0;  // one K or V of one head and page
   AlignedBuffer<uint8_t> data_;
 };

@@ -17,7 +17,6 @@ class Workspace {
  public:
   struct Options {
     size_t max_tokens = 256;   // rows per step
-    size_t max_logits = 1;     // rows per step that may want logits or hidden states
     size_t max_positions = 0;  // longest sequence; 0 = the model's context length
     bool exact = false;        // f32 activations instead of int8 (with KvType::kF32: the oracle path)
   };
@@ -35,15 +34,15 @@ class Workspace {
   AlignedBuffer<float> k_, v_;      // (max_tokens, d_kv)
   AlignedBuffer<float> mixed_;      // (max_tokens, d_q) attention output
   AlignedBuffer<float> gate_, up_;  // (max_tokens, d_ff)
-  AlignedBuffer<float> head_in_;    // (max_logits, d_model)
   Activations activations_;
   RopeTable rope_;
   AttentionScratch attention_;
+  std::vector<AttentionSequence> sequences_;  // of the current step
 };
 
 // Runs one step: writes K and V of every row into the pool, then fills `out`. The bits of a row depend on the
 // tokens of its own sequence up to its position, and on nothing else: not on chunking, neighbours or threads.
-// *Requires*: step rows <= max_tokens, wanted rows <= max_logits, and the requirements of StepInput.
+// *Requires*: step rows <= max_tokens, and the requirements of StepInput.
 void forward(const Ctx& ctx, const Weights& weights, KvPool& kv, Workspace& workspace, const StepInput& in,
              const StepOutput& out);
 

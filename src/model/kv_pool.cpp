@@ -1,0 +1,46 @@
+#include "model/kv_pool.h"
+
+#include "base/check.h"
+#include "base/fail.h"
+
+namespace ruvltra {
+namespace {
+
+size_t element_bytes(KvType type) { return type == KvType::kF16 ? 2 : 4; }
+size_t plane_bytes(const ModelShape& shape, KvType type) {
+  return shape.d_head * kPageTokens * element_bytes(type);
+}
+
+}  // namespace
+
+size_t KvPool::page_bytes(const ModelShape& shape, KvType type) {
+  return shape.n_layers * shape.n_kv_heads * 2 * plane_bytes(shape, type);
+}
+
+Result<KvPool> KvPool::make(const ModelShape& shape, KvType type, size_t n_pages) {
+  CHECK(n_pages <= INT32_MAX);
+  KvPool pool;
+  pool.type_ = type;
+  pool.n_pages_ = n_pages;
+  pool.n_layers_ = shape.n_layers;
+  pool.n_kv_heads_ = shape.n_kv_heads;
+  pool.d_head_ = shape.d_head;
+  pool.plane_bytes_ = plane_bytes(shape, type);
+  ASSIGN_OR_RETURN(pool.data_, AlignedBuffer<uint8_t>::make(n_pages * page_bytes(shape, type)));
+  return pool;
+}
+
+KvLayerView KvPool::layer(size_t layer) {
+  DCHECK(layer < n_layers_);
+  const size_t layer_bytes = n_kv_heads_ * 2 * plane_bytes_;
+  KvLayerView view;
+  view.base = data_.data() + layer * layer_bytes;
+  view.page_stride = n_layers_ * layer_bytes;
+  view.plane_bytes = plane_bytes_;
+  view.type = type_;
+  view.n_kv_heads = n_kv_heads_;
+  view.d_head = d_head_;
+  return view;
+}
+
+}  // namespace ruvltra

@@ -1,0 +1,206 @@
+#include "model/qwen2.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "ops/elementwise.h"
+
+namespace ruvltra {
+namespace {
+
+AttentionScratch::Options attention_options(const ModelShape& shape, const Workspace::Options& options,
+                                            int n_threads) {
+  AttentionScratch::Options attention;
+  attention.n_threads = n_threads;
+  attention.n_heads = shape.n_heads;
+  attention.n_kv_heads = shape.n_kv_heads;
+  attention.d_head = shape.d_head;
+  attention.max_tokens = options.max_tokens;
+  attention.max_positions = options.max_positions != 0 ? options.max_positions : shape.context_length;
+  return attention;
+}
+
+size_t widest_input(const ModelShape& shape) { return std::max({shape.d_model, shape.d_q(), shape.d_ff}); }
+
+}  // namespace
+
+Result<Workspace> Workspace::make(const ModelShape& shape, const Options& options, int n_threads) {
+  CHECK(options.max_tokens > 0);
+  const size_t n = options.max_tokens;
+  Workspace w;
+  w.options_ = options;
+  ASSIGN_OR_RETURN(w.x_, AlignedBuffer<float>::make(n * shape.d_model));
+  ASSIGN_OR_RETURN(w.normed_, AlignedBuffer<float>::make(n * shape.d_model));
+  ASSIGN_OR_RETURN(w.q_, AlignedBuffer<float>::make(n * shape.d_q()));
+  ASSIGN_OR_RETURN(w.k_, AlignedBuffer<float>::make(n * shape.d_kv()));
+  ASSIGN_OR_RETURN(w.v_, AlignedBuffer<float>::make(n * shape.d_kv()));
+  ASSIGN_OR_RETURN(w.mixed_, AlignedBuffer<float>::make(n * shape.d_q()));
+  ASSIGN_OR_RETURN(w.gate_, AlignedBuffer<float>::make(n * shape.d_ff));
+  ASSIGN_OR_RETURN(w.up_, AlignedBuffer<float>::make(n * shape.d_ff));
+  ASSIGN_OR_RETURN(w.activations_, Activations::make(n, widest_input(shape)));
+  ASSIGN_OR_RETURN(w.rope_, RopeTable::make(n, shape.d_head, shape.rope_theta));
+  ASSIGN_OR_RETURN(w.attention_, AttentionScratch::make(attention_options(shape, options, n_threads)));
+  w.sequences_.reserve(n);
+  return w;
+}
+
+uint64_t Workspace::bytes_needed(const ModelShape& shape, const Options& options, int n_threads) {
+  const uint64_t row_floats =
+      2 * shape.d_model + 2 * shape.d_q() + 2 * shape.d_kv() + 2 * shape.d_ff + shape.d_head;
+  // int8 values and their block sums and scales in two formats take less than 3 bytes per input value.
+  const uint64_t row_bytes = row_floats * sizeof(float) + 3 * widest_input(shape);
+  return options.max_tokens * row_bytes +
+         AttentionScratch::bytes_needed(attention_options(shape, options, n_threads));
+}
+
+// One step. Rows: n = in.n_tokens().
+class Forward {
+ public:
+  Forward(const Ctx& ctx, const Weights& weights, KvPool& kv, Workspace& ws, const StepInput& in,
+          const StepOutput& out)
+      : ctx_(ctx),
+        weights_(weights),
+        shape_(weights.shape),
+        kv_(kv),
+        ws_(ws),
+        in_(in),
+        out_(out),
+        n_(in.n_tokens()) {}
+
+  void run() {
+    check_step();
+    embed();
+    ws_.rope_.set_positions(in_.positions);
+    const size_t n_layers =
+        in_.stop_after_layer >= 0 ? static_cast<size_t>(in_.stop_after_layer) + 1 : shape_.n_layers;
+    for (size_t layer = 0; layer < n_layers; ++layer) {
+      attention_block(layer, weights_.layers[layer]);
+      feed_forward_block(weights_.layers[layer]);
+      tap(layer);
+    }
+    if (in_.stop_after_layer < 0) output();
+  }
+
+ private:
+  // x = E[token]
+  void embed() {
+    ctx_.pool->parallel_for(
+        n_, [&](size_t t, int) { weights_.token_embd.decode_row(static_cast<size_t>(in_.tokens[t]), x(t)); });
+  }
+
+  // x += W_o attention(rope(W_q h + b_q), rope(W_k h + b_k), W_v h + b_v),  h = norm(x)
+  void attention_block(size_t layer, const LayerWeights& w) {
+    float* q = ws_.q_.data();          // (n, d_q)
+    float* k = ws_.k_.data();          // (n, d_kv)
+    float* v = ws_.v_.data();          // (n, d_kv)
+    float* mixed = ws_.mixed_.data();  // (n, d_q)
+    const KvLayerView cache = kv_.layer(layer);
+
+    normalise(w.attn_norm);
+    const MatmulTask qkv[] = {{&w.attn_q, w.q_bias.data(), false, q, shape_.d_q()},
+                              {&w.attn_k, w.k_bias.data(), false, k, shape_.d_kv()},
+                              {&w.attn_v, w.v_bias.data(), false, v, shape_.d_kv()}};
+    multiply(qkv);
+    apply_rope(ctx_, ws_.rope_, q, n_, shape_.n_heads, shape_.d_head);
+    apply_rope(ctx_, ws_.rope_, k, n_, shape_.n_kv_heads, shape_.d_head);
+    store_kv(ctx_, cache, k, v, in_.kv_slots);
+    attention(ctx_, cache, ws_.sequences_, in_.positions, q, shape_.n_heads, mixed, ws_.attention_);
+    add_product(w.attn_output, mixed, shape_.d_q());
+  }
+
+  // x += W_down (silu(W_gate h) * W_up h),  h = norm(x)
+  void feed_forward_block(const LayerWeights& w) {
+    float* gate = ws_.gate_.data();  // (n, d_ff)
+    float* up = ws_.up_.data();      // (n, d_ff)
+
+    normalise(w.ffn_norm);
+    const MatmulTask gate_up[] = {{&w.ffn_gate, nullptr, false, gate, shape_.d_ff},
+                                  {&w.ffn_up, nullptr, false, up, shape_.d_ff}};
+    multiply(gate_up);
+    silu_mul(ctx_, gate, up, n_, shape_.d_ff);
+    add_product(w.ffn_down, gate, shape_.d_ff);
+  }
+
+  // Normalised hidden states of the wanted rows, and the output matrix times those that want logits.
+  void output() {
+    size_t n_logits = 0;
+    size_t n_hidden = 0;
+    float* head_in = ws_.normed_.data();  // (n_logits, d_model)
+    for (size_t t = 0; t < n_; ++t) {
+      if (in_.rows_wanted[t] == RowOutput::kNone) continue;
+      float* row = in_.rows_wanted[t] == RowOutput::kLogits
+                       ? head_in + n_logits++ * shape_.d_model
+                       : out_.hidden.data() + n_hidden++ * shape_.d_model;
+      ctx_.kernels->rows.rms_norm(x(t), weights_.output_norm.data(), shape_.rms_eps, row, shape_.d_model);
+    }
+    if (n_logits == 0) return;
+    ws_.activations_.set(head_in, n_logits, shape_.d_model);
+    const MatmulTask head[] = {{&weights_.head(), nullptr, false, out_.logits.data(), shape_.n_vocab}};
+    multiply(head);
+  }
+
+  void tap(size_t layer) {
+    const auto found = std::find(in_.tap_layers.begin(), in_.tap_layers.end(), static_cast<int>(layer));
+    if (found == in_.tap_layers.end()) return;
+    const auto index = static_cast<size_t>(found - in_.tap_layers.begin());
+    std::copy_n(ws_.x_.data(), n_ * shape_.d_model, out_.taps.data() + index * n_ * shape_.d_model);
+  }
+
+  // The input of the next products: norm(x), (n, d_model).
+  void normalise(const AlignedBuffer<float>& weight) {
+    rms_norm(ctx_, ws_.x_.data(), weight.data(), shape_.rms_eps, ws_.normed_.data(), n_, shape_.d_model);
+    ws_.activations_.set(ws_.normed_.data(), n_, shape_.d_model);
+  }
+  void multiply(std::span<const MatmulTask> tasks) {
+    matmul(ctx_, ws_.activations_, tasks, ws_.options_.exact);
+  }
+  // x += w input,  input (n, d_in)
+  void add_product(const PackedMatrix& w, const float* input, size_t d_in) {
+    ws_.activations_.set(input, n_, d_in);
+    const MatmulTask task[] = {{&w, nullptr, true, ws_.x_.data(), shape_.d_model}};
+    multiply(task);
+  }
+
+  float* x(size_t t) { return ws_.x_.data() + t * shape_.d_model; }
+
+  // Splits the rows by sequence, and holds the caller to the requirements of StepInput.
+  void check_step() {
+    CHECK(n_ <= ws_.options_.max_tokens);
+    CHECK(in_.positions.size() == n_ && in_.seq_of.size() == n_ && in_.kv_slots.size() == n_ &&
+          in_.rows_wanted.size() == n_);
+    ws_.sequences_.clear();
+    size_t n_logits = 0;
+    size_t n_hidden = 0;
+    for (size_t t = 0; t < n_; ++t) {
+      CHECK(in_.tokens[t] >= 0 && static_cast<size_t>(in_.tokens[t]) < shape_.n_vocab);
+      const bool continues = t > 0 && in_.seq_of[t] == in_.seq_of[t - 1];
+      const auto& pages = in_.sequences[static_cast<size_t>(in_.seq_of[t])].pages;
+      CHECK(in_.positions[t] >= 0 && static_cast<size_t>(in_.positions[t]) < pages.size() * kPageTokens);
+      CHECK(!continues || in_.positions[t] > in_.positions[t - 1]);
+      if (!continues) ws_.sequences_.push_back({t, 0, pages});
+      ++ws_.sequences_.back().n_rows;
+      n_logits += in_.rows_wanted[t] == RowOutput::kLogits;
+      n_hidden += in_.rows_wanted[t] == RowOutput::kHidden;
+    }
+    CHECK(out_.logits.size() >= n_logits * shape_.n_vocab && out_.hidden.size() >= n_hidden * shape_.d_model);
+    CHECK(out_.taps.size() >= in_.tap_layers.size() * n_ * shape_.d_model);
+    CHECK(in_.stop_after_layer < static_cast<int>(shape_.n_layers));
+    CHECK(in_.stop_after_layer < 0 || n_logits + n_hidden == 0);
+  }
+
+  const Ctx& ctx_;
+  const Weights& weights_;
+  const ModelShape& shape_;
+  KvPool& kv_;
+  Workspace& ws_;
+  const StepInput& in_;
+  const StepOutput& out_;
+  const size_t n_;
+};
+
+void forward(const Ctx& ctx, const Weights& weights, KvPool& kv, Workspace& workspace, const StepInput& in,
+             const StepOutput& out) {
+  Forward(ctx, weights, kv, workspace, in, out).run();
+}
+
+}  // namespace ruvltra

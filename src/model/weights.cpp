@@ -1,0 +1,161 @@
+#include "model/weights.h"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+
+#include "base/check.h"
+#include "base/fail.h"
+
+namespace ruvltra {
+namespace {
+
+// Counts bytes read by any thread and passes them on from one at a time.
+class LoadProgress {
+ public:
+  LoadProgress(const Progress& progress, uint64_t total) : progress_(progress), total_(total) {}
+
+  Result<void> add(uint64_t n_bytes) {
+    const uint64_t done = done_.fetch_add(n_bytes) + n_bytes;
+    if (progress_ && mutex_.try_lock()) {
+      const std::lock_guard lock(mutex_, std::adopt_lock);
+      if (!progress_(done, total_)) cancelled_ = true;
+    }
+    if (cancelled_) return fail(ErrorKind::kCancelled, "model.cancelled", "loading: stopped on request");
+    return {};
+  }
+
+ private:
+  const Progress& progress_;
+  const uint64_t total_;
+  std::atomic<uint64_t> done_{0};
+  std::atomic<bool> cancelled_{false};
+  std::mutex mutex_;
+};
+
+class Loader {
+ public:
+  Loader(const Ctx& ctx, const GgufFile& file, const Progress& progress)
+      : ctx_(ctx), file_(file), progress_(progress, tensor_bytes(file)) {}
+
+  Result<void> load(std::string_view name, PackedMatrix& matrix) {
+    const TensorInfo& tensor = find(name);
+    const uint64_t row_bytes = format_of(tensor.type).row_bytes(tensor.row_elements());
+    const auto read = [&](size_t row_begin, size_t, std::span<uint8_t> out) -> Result<void> {
+      RETURN_IF_ERROR(file_.read(tensor, row_begin * row_bytes, out));
+      return progress_.add(out.size());
+    };
+    ASSIGN_OR_RETURN(
+        matrix, PackedMatrix::pack(ctx_, name, tensor.type, tensor.n_rows(), tensor.row_elements(), read));
+    file_.release(tensor);
+    return {};
+  }
+
+  Result<void> load(std::string_view name, AlignedBuffer<float>& vector) {
+    const TensorInfo& tensor = find(name);
+    ASSIGN_OR_RETURN(vector, AlignedBuffer<float>::make(tensor.n_elements));
+    const std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(vector.data()), tensor.n_bytes);
+    RETURN_IF_ERROR(file_.read(tensor, 0, bytes));
+    if (!format_of(tensor.type).is_finite(bytes.data(), tensor.n_elements)) {
+      return fail("weights.not_finite", "tensor {}: expected finite values, found NaN or infinity", name);
+    }
+    file_.release(tensor);
+    return progress_.add(bytes.size());
+  }
+
+  Result<void> load_layer(size_t index, LayerWeights& layer) {
+    const auto load_part = [&](std::string_view part, auto& target) {
+      return load(fmt::format("blk.{}.{}", index, part), target);
+    };
+    RETURN_IF_ERROR(load_part("attn_norm.weight", layer.attn_norm));
+    RETURN_IF_ERROR(load_part("attn_q.weight", layer.attn_q));
+    RETURN_IF_ERROR(load_part("attn_q.bias", layer.q_bias));
+    RETURN_IF_ERROR(load_part("attn_k.weight", layer.attn_k));
+    RETURN_IF_ERROR(load_part("attn_k.bias", layer.k_bias));
+    RETURN_IF_ERROR(load_part("attn_v.weight", layer.attn_v));
+    RETURN_IF_ERROR(load_part("attn_v.bias", layer.v_bias));
+    RETURN_IF_ERROR(load_part("attn_output.weight", layer.attn_output));
+    RETURN_IF_ERROR(load_part("ffn_norm.weight", layer.ffn_norm));
+    RETURN_IF_ERROR(load_part("ffn_gate.weight", layer.ffn_gate));
+    RETURN_IF_ERROR(load_part("ffn_up.weight", layer.ffn_up));
+    return load_part("ffn_down.weight", layer.ffn_down);
+  }
+
+ private:
+  static uint64_t tensor_bytes(const GgufFile& file) {
+    uint64_t n_bytes = 0;
+    for (const TensorInfo& tensor : file.tensors()) n_bytes += tensor.n_bytes;
+    return n_bytes;
+  }
+
+  const TensorInfo& find(std::string_view name) const {
+    const TensorInfo* tensor = file_.find(name);
+    CHECK(tensor != nullptr);  // check_tensors() found it
+    return *tensor;
+  }
+
+  const Ctx& ctx_;
+  const GgufFile& file_;
+  LoadProgress progress_;
+};
+
+}  // namespace
+
+Result<Weights> Weights::load(const Ctx& ctx, const GgufFile& file, const Progress& progress) {
+  Weights weights;
+  ASSIGN_OR_RETURN(weights.shape, ModelShape::from_file(file));
+  RETURN_IF_ERROR(check_tensors(weights.shape, file.path().string(), file.tensors()));
+  Loader loader(ctx, file, progress);
+  RETURN_IF_ERROR(loader.load("token_embd.weight", weights.token_embd));
+  weights.layers.resize(weights.shape.n_layers);
+  for (size_t layer = 0; layer < weights.shape.n_layers; ++layer) {
+    RETURN_IF_ERROR(loader.load_layer(layer, weights.layers[layer]));
+  }
+  RETURN_IF_ERROR(loader.load("output_norm.weight", weights.output_norm));
+  if (!weights.shape.tied) RETURN_IF_ERROR(loader.load("output.weight", weights.output));
+  return weights;
+}
+
+uint64_t Weights::bytes_per_token() const {
+  uint64_t n_bytes = head().n_bytes();
+  for (const LayerWeights& layer : layers) {
+    for (const PackedMatrix* matrix : {&layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.attn_output,
+                                       &layer.ffn_gate, &layer.ffn_up, &layer.ffn_down}) {
+      n_bytes += matrix->n_bytes();
+    }
+  }
+  return n_bytes;
+}
+
+uint64_t Weights::n_bytes() const {
+  uint64_t n_floats = output_norm.size();
+  for (const LayerWeights& layer : layers) {
+    for (const AlignedBuffer<float>* vector :
+         {&layer.attn_norm, &layer.q_bias, &layer.k_bias, &layer.v_bias, &layer.ffn_norm}) {
+      n_floats += vector->size();
+    }
+  }
+  return bytes_per_token() + n_floats * sizeof(float) + (shape.tied ? 0 : token_embd.n_bytes());
+}
+
+Result<Sha256Digest> file_sha256(const GgufFile& file, const Progress& progress) {
+  constexpr uint64_t kPieceBytes = uint64_t{1} << 20;
+  Sha256 hash;
+  std::vector<uint8_t> piece;
+  uint64_t done = 0;
+  for (size_t part = 0; part < file.n_parts(); ++part) {
+    const InputFile& input = file.part(part);
+    for (uint64_t begin = 0; begin < input.size(); begin += piece.size()) {
+      piece.resize(std::min(kPieceBytes, input.size() - begin));
+      RETURN_IF_ERROR(input.read_at(begin, piece));
+      hash.update(piece);
+      done += piece.size();
+      if (progress && !progress(done, file.file_bytes())) {
+        return fail(ErrorKind::kCancelled, "model.cancelled", "hashing: stopped on request");
+      }
+    }
+  }
+  return hash.finish();
+}
+
+}  // namespace ruvltra
