@@ -2,6 +2,14 @@
 
 namespace ruvltra {
 
-void fill_avx2_matmul(MatmulKernels&) {}
+void fill_avx2_matmul_k_quants(MatmulKernels& kernels);
+void fill_avx2_matmul_small_quants(MatmulKernels& kernels);
+void fill_avx2_matmul_floats(MatmulKernels& kernels);
+
+void fill_avx2_matmul(MatmulKernels& kernels) {
+  fill_avx2_matmul_k_quants(kernels);
+  fill_avx2_matmul_small_quants(kernels);
+  fill_avx2_matmul_floats(kernels);
+}
 
 }  // namespace ruvltra
