@@ -16,7 +16,7 @@ constexpr size_t kDefaultContext = 8192;
 
 }  // namespace
 
-std::string LoadedModel::label() const { return file.path().filename().string(); }
+std::string LoadedWeights::label() const { return file.path().filename().string(); }
 
 Result<size_t> resolve_context(int asked, const ModelShape& shape, const std::string& source) {
   if (asked == 0) return std::min(kDefaultContext, shape.context_length);
@@ -71,31 +71,51 @@ Result<std::string> verify_file(const GgufFile& file, const Progress& progress) 
   return to_hex(digest);
 }
 
-Result<std::unique_ptr<LoadedModel>> load_model(const ModelOptions& options) {
-  const auto begin = std::chrono::steady_clock::now();
+namespace {
+
+Result<GgufFile> open_model(const ModelOptions& options) {
   ASSIGN_OR_RETURN(const auto path, resolve_model(options.model));
+  ASSIGN_OR_RETURN(GgufFile file, GgufFile::open(path, {.map = options.mmap}));
+  for (const std::string& warning : file.warnings()) print_warning(warning);
+  return file;
+}
+
+Result<LoadedWeights> load_weights_of(GgufFile file, const ModelOptions& options) {
+  const auto begin = std::chrono::steady_clock::now();
   ASSIGN_OR_RETURN(const KernelTable* kernels, kernel_table(options.isa));
   ASSIGN_OR_RETURN(const KvType kv_type, parse_kv_type(options.kv_type));
   uint64_t memory_limit = 0;
   if (!options.memory_limit.empty()) {
     ASSIGN_OR_RETURN(memory_limit, parse_size(options.memory_limit));
   }
-  ASSIGN_OR_RETURN(GgufFile file, GgufFile::open(path, {.map = options.mmap}));
-  for (const std::string& warning : file.warnings()) print_warning(warning);
+  const std::string source = file.path().string();
   ASSIGN_OR_RETURN(const ModelShape shape, ModelShape::from_file(file));
-  ASSIGN_OR_RETURN(const size_t n_context, resolve_context(options.ctx, shape, path.string()));
-  ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::load(file.metadata()));
-  RETURN_IF_ERROR(check_memory(memory_need(shape, file.tensors(), kv_type, n_context, kPrefillRows),
-                               memory_limit, path.string()));
+  ASSIGN_OR_RETURN(const size_t n_context, resolve_context(options.ctx, shape, source));
+  const MemoryNeed need = memory_need(shape, file.tensors(), kv_type, n_context, kPrefillRows);
+  RETURN_IF_ERROR(check_memory(need, memory_limit, source));
 
   auto pool = std::make_unique<ThreadPool>(resolve_threads(options.threads));
   const Ctx ctx{pool.get(), kernels};
   ProgressBar bar("loading", ProgressBar::Unit::kBytes, !options.no_progress);
   ASSIGN_OR_RETURN(Weights weights, Weights::load(ctx, file, bar.callback()));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  return std::unique_ptr<LoadedModel>(new LoadedModel{std::move(file), std::move(pool), ctx,
-                                                      std::move(weights), std::move(tokenizer), n_context,
-                                                      kv_type, seconds});
+  return LoadedWeights{std::move(file), std::move(pool), ctx,    std::move(weights),
+                       n_context,       kv_type,         seconds};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LoadedModel>> load_model(const ModelOptions& options) {
+  ASSIGN_OR_RETURN(GgufFile file, open_model(options));
+  ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::load(file.metadata()));
+  ASSIGN_OR_RETURN(LoadedWeights loaded, load_weights_of(std::move(file), options));
+  return std::unique_ptr<LoadedModel>(new LoadedModel{std::move(loaded), std::move(tokenizer)});
+}
+
+Result<std::unique_ptr<LoadedWeights>> load_weights(const ModelOptions& options) {
+  ASSIGN_OR_RETURN(GgufFile file, open_model(options));
+  ASSIGN_OR_RETURN(LoadedWeights loaded, load_weights_of(std::move(file), options));
+  return std::make_unique<LoadedWeights>(std::move(loaded));
 }
 
 }  // namespace ruvltra

@@ -14,13 +14,12 @@
 
 namespace ruvltra {
 
-// A model ready to run: threads, kernels, weights and tokenizer, made in this order.
-struct LoadedModel {
+// Weights ready to run, with threads and kernels.
+struct LoadedWeights {
   GgufFile file;
   std::unique_ptr<ThreadPool> pool;
   Ctx ctx;
   Weights weights;
-  Tokenizer tokenizer;
   size_t n_context = 0;  // what --ctx asked for, at most what the file says
   KvType kv_type = KvType::kF16;
   double load_seconds = 0;
@@ -28,9 +27,16 @@ struct LoadedModel {
   std::string label() const;  // file name without folder
 };
 
+// With what turns text into tokens.
+struct LoadedModel : LoadedWeights {
+  Tokenizer tokenizer;
+};
+
 // Refuses before reading weights when the memory they, the KV cache of n_context and a step's scratch need is
 // not there. Warnings of the file go to stderr; so does a progress line, if wanted.
 Result<std::unique_ptr<LoadedModel>> load_model(const ModelOptions& options);
+// The same without a tokenizer, for work on token ids.
+Result<std::unique_ptr<LoadedWeights>> load_weights(const ModelOptions& options);
 
 // The context a run gets: `asked`, or min(8192, the file's) for 0. More than the file's is a usage error.
 Result<size_t> resolve_context(int asked, const ModelShape& shape, const std::string& source);
