@@ -40,8 +40,8 @@ class PatternParser {
 
   tl::unexpected<Error> refuse(std::string_view expected) const {
     return fail(ErrorKind::kUsage, "quantize.pattern",
-                "--tensor-type: pattern {} at byte {}: expected {}, found {}", quoted(text_), at_, expected,
-                at_ < text_.size() ? "'" + quoted(text_.substr(at_, 1)) + "'" : "the end");
+                "--tensor-type: pattern {} at byte {}: expected {}, found {}", ruvltra::quoted(text_), at_,
+                expected, at_ < text_.size() ? ruvltra::quoted(text_.substr(at_, 1)) : "the end");
   }
 
   Result<void> take() {

@@ -84,7 +84,8 @@ Result<QuantScheme> find_quant_scheme(std::string_view name) {
     if (std::ranges::equal(name, scheme.name, {}, lower, lower)) return scheme;
     names += (names.empty() ? "" : ", ") + std::string(scheme.name);
   }
-  return fail(ErrorKind::kUsage, "quantize.type", "type: expected one of {}, found {}", names, quoted(name));
+  return fail(ErrorKind::kUsage, "quantize.type", "type: expected one of {}, found {}", names,
+              ruvltra::quoted(name));
 }
 
 bool use_more_bits(size_t layer, size_t n_layers) {
@@ -96,14 +97,14 @@ Result<TypeRule> parse_type_rule(std::string_view text) {
   const size_t equals = text.rfind('=');
   if (equals == std::string_view::npos) {
     return fail(ErrorKind::kUsage, "quantize.pattern", "--tensor-type: expected REGEX=TYPE, found {}",
-                quoted(text));
+                ruvltra::quoted(text));
   }
   const Format* format = find_format(text.substr(equals + 1));
   if (format == nullptr) {
     std::string names;
     for (const Format& known : all_formats()) names += (names.empty() ? "" : ", ") + std::string(known.name);
     return fail(ErrorKind::kUsage, "quantize.type", "--tensor-type: type: expected one of {}, found {}",
-                names, quoted(text.substr(equals + 1)));
+                names, ruvltra::quoted(text.substr(equals + 1)));
   }
   ASSIGN_OR_RETURN(NamePattern pattern, NamePattern::parse(text.substr(0, equals)));
   return TypeRule{std::move(pattern), format->type};
