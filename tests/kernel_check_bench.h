@@ -1,0 +1,156 @@
+// Speed of the kernels: GB/s of panel bytes for one column, MAC per cycle and core for several.
+#pragma once
+
+#include <time.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "base/threads.h"
+#include "kernel_check_weights.h"
+#include "ops/matmul.h"
+
+namespace ruvltra::kernel_check {
+
+inline double seconds(clockid_t clock) {
+  timespec now{};
+  CHECK(clock_gettime(clock, &now) == 0);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// Best of several runs. Work of the calling thread alone is timed with its CPU clock, so that other programs
+// on the machine do not count; work of several threads with the wall clock.
+template <class F>
+double best_seconds(int n_runs, int n_threads, F&& f) {
+  const clockid_t clock = n_threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
+  double best = 1e30;
+  for (int i = 0; i < n_runs; ++i) {
+    const double start = seconds(clock);
+    f();
+    best = std::min(best, seconds(clock) - start);
+  }
+  return best;
+}
+
+// Core clock, from a chain of dependent additions that takes one cycle each.
+inline double measured_hz() {
+  constexpr int kAdditions = 200'000'000;
+  const double best = best_seconds(5, 1, [] {
+    uint64_t x = 1;
+    for (int i = 0; i < kAdditions / 8; ++i) {
+      for (int j = 0; j < 8; ++j) {
+        x += 3;
+        asm volatile("" : "+r"(x));
+      }
+    }
+  });
+  return kAdditions / best;
+}
+
+// Bytes per second of a plain sum over `buffer`, each thread in 128 KiB pieces.
+inline double read_bandwidth(ThreadPool& pool, std::span<const uint64_t> buffer) {
+  constexpr size_t kPiece = (size_t{128} << 10) / sizeof(uint64_t);
+  std::vector<uint64_t> sums(static_cast<size_t>(pool.n_threads()) * 8);
+  const double best = best_seconds(7, pool.n_threads(), [&] {
+    pool.parallel_for(buffer.size() / kPiece, [&](size_t piece, int thread) {
+      uint64_t sum[8] = {};
+      const uint64_t* data = buffer.data() + piece * kPiece;
+      for (size_t i = 0; i < kPiece; i += 8) {
+        for (size_t j = 0; j < 8; ++j) sum[j] += data[i + j];
+      }
+      for (const uint64_t value : sum) sums[static_cast<size_t>(thread) * 8] += value;
+    });
+  });
+  asm volatile("" : : "r"(sums.data()) : "memory");
+  return static_cast<double>(buffer.size_bytes()) / best;
+}
+
+// A matrix of about 96 MiB of panels: larger than the caches.
+inline PackedMatrix bench_matrix(const FormatInfo& info, const KernelTable& table) {
+  constexpr size_t kK = 2048, kBytes = size_t{96} << 20;
+  WeightFile rows = make_file(info, 64, kK, WeightSet::kRandom, 5);
+  const size_t n_rows = kBytes / rows.row_bytes() / 64 * 64;
+  ThreadPool pool(2);
+  const Ctx ctx{&pool, &table};
+  auto packed = PackedMatrix::pack(ctx, "bench", info.type, n_rows, kK,
+                                   [&](size_t begin, size_t n, std::span<uint8_t> out) -> Result<void> {
+                                     for (size_t i = 0; i < n; ++i) {
+                                       const uint8_t* row =
+                                           rows.bytes.data() + (begin + i) % 64 * rows.row_bytes();
+                                       std::memcpy(out.data() + i * rows.row_bytes(), row, rows.row_bytes());
+                                     }
+                                     return {};
+                                   });
+  CHECK(packed.has_value());
+  return std::move(*packed);
+}
+
+inline double matmul_seconds(const KernelTable& table, const PackedMatrix& w, size_t n_cols, int n_threads) {
+  ThreadPool pool(n_threads);
+  const Ctx ctx{&pool, &table};
+  auto activations = Activations::make(n_cols, w.k());
+  CHECK(activations.has_value());
+  std::vector<float> x(n_cols * w.k()), y(n_cols * w.n_rows());
+  Random random(9);
+  for (float& value : x) value = random.uniform();
+  const MatmulTask task{&w, nullptr, false, y.data(), w.n_rows()};
+  return best_seconds(n_cols == 1 ? 9 : 2, n_threads, [&] {
+    activations->set(x.data(), n_cols, w.k());
+    matmul(ctx, *activations, {&task, 1}, false);
+  });
+}
+
+inline int bench(bool json) {
+  const KernelTable& table = **kernel_table();
+  const double hz = measured_hz();
+  const int n_threads = physical_cores();
+  double bandwidth[2];
+  {
+    auto buffer = AlignedBuffer<uint64_t>::make((size_t{256} << 20) / sizeof(uint64_t));
+    CHECK(buffer.has_value());
+    std::memset(buffer->data(), 1, buffer->size() * sizeof(uint64_t));
+    ThreadPool one(1), all(n_threads);
+    bandwidth[0] = read_bandwidth(one, buffer->span());
+    bandwidth[1] = read_bandwidth(all, buffer->span());
+  }
+  nlohmann::ordered_json out = {{"isa", table.isa},
+                                {"clock_hz", hz},
+                                {"threads", n_threads},
+                                {"read_bytes_per_s_1", bandwidth[0]},
+                                {"read_bytes_per_s_all", bandwidth[1]}};
+  if (!json) {
+    fmt::print(
+        "isa {}, clock {:.2f} GHz (chain of dependent additions), read {:.1f} GB/s on 1 thread, {:.1f} on "
+        "{}\n",
+        table.isa, hz / 1e9, bandwidth[0] / 1e9, bandwidth[1] / 1e9, n_threads);
+    fmt::print("{:6} {:>9} {:>5} {:>9} {:>5}   MAC/cycle/core for columns\n", "", "GB/s, 1", "%",
+               fmt::format("GB/s, {}", n_threads), "%");
+    fmt::print("{:6} {:>9} {:>5} {:>9} {:>5} {:>7} {:>7} {:>7} {:>7} {:>7}\n", "", "", "", "", "", 1, 4, 6,
+               16, 64);
+  }
+  for (const FormatInfo& info : kFormats) {
+    const PackedMatrix w = bench_matrix(info, table);
+    const auto n_bytes = static_cast<double>(w.n_bytes());
+    const double gemv[2] = {n_bytes / matmul_seconds(table, w, 1, 1),
+                            n_bytes / matmul_seconds(table, w, 1, n_threads)};
+    std::vector<double> mac_per_cycle;
+    for (const size_t n_cols : {1, 4, 6, 16, 64}) {
+      const double mac = static_cast<double>(w.n_rows()) * static_cast<double>(w.k() * n_cols);
+      mac_per_cycle.push_back(mac / (matmul_seconds(table, w, n_cols, 1) * hz));
+    }
+    const auto name = std::string(format_of(info.type).name);
+    out["formats"][name] = {{"gemv_bytes_per_s_1", gemv[0]},
+                            {"gemv_bytes_per_s_all", gemv[1]},
+                            {"mac_per_cycle_columns_1_4_6_16_64", mac_per_cycle}};
+    if (json) continue;
+    fmt::print("{:6} {:9.1f} {:5.0f} {:9.1f} {:5.0f}", name, gemv[0] / 1e9, 100 * gemv[0] / bandwidth[0],
+               gemv[1] / 1e9, 100 * gemv[1] / bandwidth[1]);
+    for (const double value : mac_per_cycle) fmt::print(" {:7.1f}", value);
+    fmt::print("\n");
+    std::fflush(stdout);
+  }
+  if (json) fmt::print("{}\n", out.dump(1));
+  return 0;
+}
+
+}  // namespace ruvltra::kernel_check
