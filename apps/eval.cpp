@@ -50,7 +50,7 @@ Result<std::vector<TokenId>> parse_ids(std::string_view text, size_t n_vocab) {
     const auto [next, error] = std::from_chars(at, end, id);
     if (error != std::errc() || id < 0 || static_cast<size_t>(id) >= n_vocab) {
       return fail(ErrorKind::kUsage, "eval.tokens", "--tokens: expected ids below {}, found {}", n_vocab,
-                  quoted(std::string_view(at, static_cast<size_t>(end - at)), 16));
+                  ruvltra::quoted(std::string_view(at, static_cast<size_t>(end - at)), 16));
     }
     ids.push_back(id);
     at = next;
@@ -262,7 +262,7 @@ Result<int> eval(Options options) {
   if (options.exact) options.model.kv_type = "f32";
   if (options.kind != "mc" && !options.questions.empty()) {
     return fail(ErrorKind::kUsage, "eval.option", "eval {}: expected no further argument, found {}",
-                options.kind, quoted(options.questions));
+                options.kind, ruvltra::quoted(options.questions));
   }
   if (options.kind == "logits") return eval_logits(std::move(options));
   if (options.kind == "ppl") return eval_perplexity(options);
