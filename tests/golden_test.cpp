@@ -70,9 +70,9 @@ INSTANTIATE_TEST_SUITE_P(
         GoldenFile{"tests/golden/nano-Q8_0.gguf", "tests/golden/nano-Q8_0.logits.npy", 4e-4, 1e-3},
         GoldenFile{"tests/golden/nano-Q5_K_M.gguf", "tests/golden/nano-Q5_K_M.logits.npy", 1e-3, 1e-3},
         GoldenFile{"tests/golden/nano-Q4_K_M.gguf", "tests/golden/nano-Q4_K_M.logits.npy", 1e-3, 1e-3}),
-    [](const auto& info) {
+    [](const auto& param) {
       std::string name =
-          std::string(info.param.model).substr(std::string(info.param.model).find("nano-") + 5);
+          std::string(param.param.model).substr(std::string(param.param.model).find("nano-") + 5);
       return name.substr(0, name.find('.'));
     });
 
