@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fail.h"
 #include "base/json.h"
 #include "options.h"
 #include "verbs.h"
@@ -137,7 +138,7 @@ Result<int> quantize_verb(const Options& options) {
   print("{}: {} tensors, {} parameters, {}, {:.3f} bits per weight",
         options.dry_run ? "total" : options.output, plan.tensors.size(), format_count(plan.n_elements),
         format_bytes(outcome.n_bytes), plan.bits_per_weight());
-  print(options.dry_run ? "\n" : ", {}\n", format_seconds(outcome.seconds));
+  print("{}\n", options.dry_run ? "" : ", " + format_seconds(outcome.seconds));
   return kExitOk;
 }
 

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <string>
 
+#include "base/fail.h"
 #include "options.h"
 #include "verbs.h"
 
