@@ -1,5 +1,9 @@
 #include "kernels/dispatch.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <array>
 
 #include "base/fail.h"
@@ -21,10 +25,13 @@ struct Rung {
 };
 
 #if defined(__x86_64__)
-// __builtin_cpu_supports also asks XGETBV whether the operating system saves the wide registers.
+// __builtin_cpu_supports also asks XGETBV whether the operating system saves the wide registers. clang 14
+// does not know "f16c" there, hence CPUID.
 bool cpu_has_avx2() {
+  unsigned eax, ebx, ecx = 0, edx;
+  const bool has_f16c = __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  return has_f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 #endif
 
@@ -69,7 +76,8 @@ Result<const KernelTable*> kernel_table(std::string_view isa) {
   const std::string found = fmt::format("{}", fmt::join(supported_isas(), ", "));
   for (const std::string_view known : kKnownIsas) {
     if (known == isa) {
-      return fail(ErrorKind::kUsage, "isa.unsupported", "isa: this CPU and build support {}, found {}", found, quoted(isa));
+      return fail(ErrorKind::kUsage, "isa.unsupported", "isa: this CPU and build support {}, found {}", found,
+                  quoted(isa));
     }
   }
   return fail(ErrorKind::kUsage, "isa.unknown", "isa: expected one of {}, found {}", found, quoted(isa));
