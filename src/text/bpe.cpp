@@ -14,8 +14,8 @@ namespace {
 // Up to here scanning all pairs for the best one beats keeping them in a queue.
 constexpr size_t kShortWord = 256;
 
-// Positions waiting at one rank, smallest first. They nearly always arrive in ascending order and stay a plain list;
-// the others go through a heap.
+// Positions waiting at one rank, smallest first. They nearly always arrive in ascending order and stay a
+// plain list; the others go through a heap.
 class PositionQueue {
  public:
   bool empty() const { return next_ == ordered_.size() && late_.empty(); }
@@ -106,7 +106,7 @@ class LongWord {
 
   const Bpe& bpe_;
   std::vector<Symbol> symbols_;
-  std::unordered_map<uint32_t, PositionQueue> waiting_;                                    // by rank
+  std::unordered_map<uint32_t, PositionQueue> waiting_;                         // by rank
   std::priority_queue<uint32_t, std::vector<uint32_t>, std::greater<>> ranks_;  // the keys of waiting_
 };
 
@@ -117,7 +117,8 @@ void Bpe::reserve(size_t n_merges) {
 
 uint64_t Bpe::hash(TokenId left, TokenId right) const {
   // Finalizer of MurmurHash3 (public domain), keyed.
-  uint64_t h = (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right)) ^ seed_;
+  uint64_t h =
+      (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right)) ^ seed_;
   h = (h ^ h >> 33) * 0xff51afd7ed558ccd;
   h = (h ^ h >> 33) * 0xc4ceb9fe1a85ec53;
   return h ^ h >> 33;

@@ -23,16 +23,16 @@ class Bpe {
  public:
   static constexpr uint32_t kNoMerge = UINT32_MAX;
 
-  // byte_ids: the token each byte starts as. `seed` keys the hash table: derived from the contents, it keeps a crafted
-  // file from aiming its merges at one slot.
+  // byte_ids: the token each byte starts as. `seed` keys the hash table: derived from the contents, it keeps
+  // a crafted file from aiming its merges at one slot.
   Bpe(const std::array<TokenId, 256>& byte_ids, uint64_t seed) : byte_ids_(byte_ids), seed_(seed) {}
 
   // Appends the merge of the next rank; false if the pair already has one. Call reserve() first.
   void reserve(size_t n_merges);
   bool add(const Merge& merge);
 
-  // Appends the ids of one word: while any two neighbours can be merged, the pair of lowest rank is (ties: leftmost).
-  // O(n log n). *Requires*: word.size() < 2^32.
+  // Appends the ids of one word: while any two neighbours can be merged, the pair of lowest rank is (ties:
+  // leftmost). O(n log n). *Requires*: word.size() < 2^32.
   void encode(std::string_view word, std::vector<TokenId>& ids) const;
 
   const std::vector<Merge>& merges() const { return merges_; }

@@ -46,7 +46,8 @@ struct Toy {
   }
 };
 
-// With `shuffled`, a merge may rank before the merges that make its parts, and one text may have several merges.
+// With `shuffled`, a merge may rank before the merges that make its parts, and one text may have several
+// merges.
 Toy random_toy(std::mt19937& rng, int n_letters, int n_merges, bool shuffled) {
   Toy toy;
   std::map<std::string, TokenId> id_of;
@@ -76,9 +77,11 @@ TEST(Bpe, AgreesWithTheDefinition) {
     const Toy toy = random_toy(rng, n_letters, static_cast<int>(rng() % 60), round % 2 == 0);
     const Bpe bpe = toy.bpe();
     // Around 256 bytes the short-word method hands over to the queue.
-    for (const size_t n : {size_t{0}, size_t{1}, size_t{2}, size_t{3}, size_t{17}, size_t{255}, size_t{256}, size_t{257}, size_t{600}}) {
+    for (const size_t n : {size_t{0}, size_t{1}, size_t{2}, size_t{3}, size_t{17}, size_t{255}, size_t{256},
+                           size_t{257}, size_t{600}}) {
       std::string word;
-      for (size_t i = 0; i < n; ++i) word += static_cast<char>('a' + rng() % static_cast<unsigned>(n_letters));
+      for (size_t i = 0; i < n; ++i)
+        word += static_cast<char>('a' + rng() % static_cast<unsigned>(n_letters));
       std::vector<TokenId> ids{-7};
       bpe.encode(word, ids);
       std::vector<TokenId> expected = toy.reference(word);

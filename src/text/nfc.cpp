@@ -60,8 +60,8 @@ void append_normalised(std::string_view text, std::string& out) {
   while (position < text.size()) {
     std::array<utf8proc_int32_t, 8> parts;  // a canonical decomposition has at most four
     const auto code_point = static_cast<utf8proc_int32_t>(utf8_decode(text, position));
-    const auto n = utf8proc_decompose_char(code_point, parts.data(), static_cast<utf8proc_ssize_t>(parts.size()),
-                                           UTF8PROC_DECOMPOSE, nullptr);
+    const auto n = utf8proc_decompose_char(
+        code_point, parts.data(), static_cast<utf8proc_ssize_t>(parts.size()), UTF8PROC_DECOMPOSE, nullptr);
     CHECK(n > 0 && n <= static_cast<utf8proc_ssize_t>(parts.size()));
     points.insert(points.end(), parts.begin(), parts.begin() + n);
   }
@@ -69,7 +69,8 @@ void append_normalised(std::string_view text, std::string& out) {
   const auto n = utf8proc_normalize_utf32(points.data(), static_cast<utf8proc_ssize_t>(points.size()),
                                           static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
   CHECK(n >= 0);
-  for (utf8proc_ssize_t i = 0; i < n; ++i) utf8_append(out, static_cast<char32_t>(points[static_cast<size_t>(i)]));
+  for (utf8proc_ssize_t i = 0; i < n; ++i)
+    utf8_append(out, static_cast<char32_t>(points[static_cast<size_t>(i)]));
 }
 
 }  // namespace

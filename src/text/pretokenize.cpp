@@ -66,8 +66,8 @@ size_t contraction_end(std::string_view text, size_t begin) {
   return found ? second.end : begin;
 }
 
-// \s*[\r\n]+ | \s+(?!\S) | \s+ : through the last newline of the run of spaces; else all of it but one if something
-// follows; else all.
+// \s*[\r\n]+ | \s+(?!\S) | \s+ : through the last newline of the run of spaces; else all of it but one if
+// something follows; else all.
 size_t space_end(std::string_view text, const Char& first) {
   size_t after_newline = 0;
   Char last = first;

@@ -35,8 +35,8 @@ class Pattern {
   explicit Pattern(const char* source) {
     int error = 0;
     PCRE2_SIZE offset = 0;
-    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(source), PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP,
-                              &error, &offset, nullptr));
+    code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(source), PCRE2_ZERO_TERMINATED,
+                              PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr));
     EXPECT_NE(code_, nullptr) << "at " << offset;
     pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);
     match_.reset(pcre2_match_data_create_from_pattern(code_.get(), nullptr));
@@ -67,7 +67,8 @@ class Pattern {
   std::unique_ptr<pcre2_match_data, Free> match_;
 };
 
-// The published pattern; PCRE2's own \s also holds U+180E, which is no White_Space, so the property is spelled out.
+// The published pattern; PCRE2's own \s also holds U+180E, which is no White_Space, so the property is
+// spelled out.
 constexpr const char* kPublished =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\p{White_Space}\p{L}\p{N}]+[\r\n]*|)"
     R"(\p{White_Space}*[\r\n]+|\p{White_Space}+(?!\P{White_Space})|\p{White_Space}+)";
@@ -91,16 +92,16 @@ TEST(Pretokenize, PublishedExamples) {
 
 // Where JavaScript, PCRE2 and Rust disagree, Unicode's White_Space and simple case folding rule.
 TEST(Pretokenize, CornersSettledByHand) {
-  EXPECT_EQ(words("it'\u017F"), (Words{"it", "'\u017F"}));          // U+017F folds to s
-  EXPECT_EQ(words("it'\u017Fx"), (Words{"it", "'\u017F", "x"}));    // and wins over '\p{L}+
-  EXPECT_EQ(words("x'\u212A"), (Words{"x", "'\u212A"}));            // U+212A folds to k: no contraction, ' + letters
-  EXPECT_EQ(words("a\uFEFF b"), (Words{"a", "\uFEFF", " b"}));      // U+FEFF is no White_Space: a symbol
+  EXPECT_EQ(words("it'\u017F"), (Words{"it", "'\u017F"}));        // U+017F folds to s
+  EXPECT_EQ(words("it'\u017Fx"), (Words{"it", "'\u017F", "x"}));  // and wins over '\p{L}+
+  EXPECT_EQ(words("x'\u212A"), (Words{"x", "'\u212A"}));  // U+212A folds to k: no contraction, ' + letters
+  EXPECT_EQ(words("a\uFEFF b"), (Words{"a", "\uFEFF", " b"}));  // U+FEFF is no White_Space: a symbol
   EXPECT_EQ(words(" \uFEFF"), (Words{" \uFEFF"}));
   EXPECT_EQ(words("\uFEFFa"), (Words{"\uFEFFa"}));
   EXPECT_EQ(words("a\u0085\u0085b"), (Words{"a", "\u0085", "\u0085b"}));  // U+0085 is White_Space, no \r\n
   EXPECT_EQ(words("a \u0085\n"), (Words{"a", " \u0085\n"}));
-  EXPECT_EQ(words("a \u180E"), (Words{"a", " \u180E"}));            // U+180E is no White_Space
-  EXPECT_EQ(words("\x1C a"), (Words{"\x1C", " a"}));                // nor are U+001C..U+001F
+  EXPECT_EQ(words("a \u180E"), (Words{"a", " \u180E"}));  // U+180E is no White_Space
+  EXPECT_EQ(words("\x1C a"), (Words{"\x1C", " a"}));      // nor are U+001C..U+001F
 }
 
 TEST(Pretokenize, ClassesAgreeWithPcre2) {
@@ -126,9 +127,11 @@ TEST(Pretokenize, ClassesAgreeWithPcre2) {
 TEST(Pretokenize, AgreesWithPcre2) {
   const Pattern published(kPublished), unassigned("\\p{Cn}");
   const std::vector<std::string> pieces = {
-      "a",  "B",  "s",  "S",  "t",  "re", "vE", "ll", "L",  "m",      "d",      "'",      "'",      "'s",     "1",
-      "9",  " ",  " ",  "  ", "\n", "\r", "\t", "\v", ".",  "!?",     "-",      "\u00E9", "\u4E2D", "\u0301", "\u0661",
-      "\u00BD", "\u00A0", "\u3000", "\u2028", "\u0085", "\uFEFF", "\u017F", "\u212A", "\u180E", "\U0001F642", "\x1C"};
+      "a",      "B",      "s",      "S",          "t",      "re",     "vE",     "ll",     "L",
+      "m",      "d",      "'",      "'",          "'s",     "1",      "9",      " ",      " ",
+      "  ",     "\n",     "\r",     "\t",         "\v",     ".",      "!?",     "-",      "\u00E9",
+      "\u4E2D", "\u0301", "\u0661", "\u00BD",     "\u00A0", "\u3000", "\u2028", "\u0085", "\uFEFF",
+      "\u017F", "\u212A", "\u180E", "\U0001F642", "\x1C"};
   std::mt19937 rng(7);
   const auto below = [&](size_t n) { return std::uniform_int_distribution<size_t>(0, n - 1)(rng); };
   for (int round = 0; round < 150'000; ++round) {
@@ -148,7 +151,8 @@ TEST(Pretokenize, AgreesWithPcre2) {
 }
 
 TEST(Pretokenize, LongRunsAreLinear) {
-  for (const std::string_view piece : {"a", " ", "\n", " \n", "\n ", "'", "1", ".", ".\n", "\u0085", "\u4E2D"}) {
+  for (const std::string_view piece :
+       {"a", " ", "\n", " \n", "\n ", "'", "1", ".", ".\n", "\u0085", "\u4E2D"}) {
     std::string text;
     while (text.size() < (size_t{2} << 20)) text += piece;
     text += 'x';

@@ -8,12 +8,12 @@
 
 namespace ruvltra {
 
-// The text is the bytes pushed so far, each maximal invalid part replaced by U+FFFD. It ends where the stop string
-// that completes first begins (of several that complete on the same byte, the longest). The result does not depend
-// on how the bytes were cut into pushes.
-// Invariants: 1. the concatenation of all returned pieces is valid UTF-8; 2. it is a prefix of the text before the
-// first stop string, and equals it once finish() was called; 3. a byte is held back only while it may still belong to
-// an incomplete code point or to the beginning of a stop string.
+// The text is the bytes pushed so far, each maximal invalid part replaced by U+FFFD. It ends where the stop
+// string that completes first begins (of several that complete on the same byte, the longest). The result
+// does not depend on how the bytes were cut into pushes. Invariants: 1. the concatenation of all returned
+// pieces is valid UTF-8; 2. it is a prefix of the text before the first stop string, and equals it once
+// finish() was called; 3. a byte is held back only while it may still belong to an incomplete code point or
+// to the beginning of a stop string.
 class StreamText {
  public:
   // Stop strings that are empty or not valid UTF-8 never match.

@@ -23,7 +23,8 @@ Expected reference(std::string_view bytes, const Strings& stops) {
   for (size_t end = 1; end <= text.size(); ++end) {
     size_t begin = end;
     for (const std::string& stop : stops) {
-      if (!stop.empty() && std::string_view(text).substr(0, end).ends_with(stop)) begin = std::min(begin, end - stop.size());
+      if (!stop.empty() && std::string_view(text).substr(0, end).ends_with(stop))
+        begin = std::min(begin, end - stop.size());
     }
     if (begin < end) return {text.substr(0, begin), true};
   }
@@ -53,10 +54,12 @@ void check(const Strings& pushes, const Strings& stops) {
     bytes += push;
     shown += piece;
     ASSERT_TRUE(utf8_is_valid(piece));
-    const std::string complete = utf8_replace_invalid(std::string_view(bytes).substr(0, bytes.size() - utf8_incomplete_tail(bytes)));
+    const std::string complete =
+        utf8_replace_invalid(std::string_view(bytes).substr(0, bytes.size() - utf8_incomplete_tail(bytes)));
     const Expected now = reference(complete, stops);
     ASSERT_EQ(stream.stopped(), now.stopped);
-    ASSERT_EQ(shown, now.stopped ? now.text : complete.substr(0, complete.size() - longest_open(complete, stops)));
+    ASSERT_EQ(shown,
+              now.stopped ? now.text : complete.substr(0, complete.size() - longest_open(complete, stops)));
   }
   shown += stream.finish();
   const Expected expected = reference(bytes, stops);
@@ -80,8 +83,8 @@ void check_all_cuts(const std::string& bytes, const Strings& stops) {
 
 TEST(StreamText, EveryCutOfMultibyteText) {
   check_all_cuts("a\u00E9\u4E2D\U0001F642b", {});
-  check_all_cuts("\xF0\x9F\x99", {});                  // never completes
-  check_all_cuts("\xE4\xB8\x61\xFF\x80\xC3", {});      // broken in several ways
+  check_all_cuts("\xF0\x9F\x99", {});                   // never completes
+  check_all_cuts("\xE4\xB8\x61\xFF\x80\xC3", {});       // broken in several ways
   check_all_cuts("\xED\xA0\x80\xF4\x90\x80\x80z", {});  // surrogate, above U+10FFFF
 }
 
@@ -120,7 +123,8 @@ TEST(StreamText, InvalidStopNeverMatches) {
 
 TEST(StreamText, RandomPushesAndStops) {
   std::mt19937 rng(5);
-  const Strings pieces = {"a", "a", "b", "ab", "\u00E9", "\xC3", "\xA9", "\xF0\x9F", "\x99\x82", "\xFF", " ", "\uFFFD"};
+  const Strings pieces = {"a",    "a",        "b",        "ab",   "\u00E9", "\xC3",
+                          "\xA9", "\xF0\x9F", "\x99\x82", "\xFF", " ",      "\uFFFD"};
   const auto some = [&](size_t n_max, size_t n_kinds) {
     std::string out;
     for (size_t n = rng() % (n_max + 1); n > 0; --n) out += pieces[rng() % n_kinds];

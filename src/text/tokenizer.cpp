@@ -21,8 +21,8 @@ struct Stretch {
   size_t user_end;
 };
 
-// A token is recognised where every one of its bytes may carry it: neighbours of equal trust count as one text, and
-// nothing an untrusted run holds can complete a control token begun outside it.
+// A token is recognised where every one of its bytes may carry it: neighbours of equal trust count as one
+// text, and nothing an untrusted run holds can complete a control token begun outside it.
 std::vector<Stretch> stretches_of(std::span<const TextRun> runs) {
   std::vector<Stretch> stretches;
   stretches.reserve(runs.size());
@@ -52,8 +52,8 @@ std::vector<Stretch> stretches_of(std::span<const TextRun> runs) {
 Result<void> check_text(std::string_view text, size_t run) {
   const size_t valid = utf8_valid_prefix(text);
   if (valid == text.size()) return {};
-  return fail("tokenizer.invalid_utf8", "text run {}: expected valid UTF-8, found byte 0x{:02X} at offset {}", run,
-              static_cast<unsigned char>(text[valid]), valid);
+  return fail("tokenizer.invalid_utf8", "text run {}: expected valid UTF-8, found byte 0x{:02X} at offset {}",
+              run, static_cast<unsigned char>(text[valid]), valid);
 }
 
 }  // namespace
@@ -117,7 +117,8 @@ Result<std::vector<TokenId>> Tokenizer::encode(std::span<const TextRun> runs) co
     n_bytes += runs[i].text.size();
   }
   if (n_bytes > kMaxTextBytes) {
-    return fail("tokenizer.text_too_long", "text: expected at most {} bytes, found {}", kMaxTextBytes, n_bytes);
+    return fail("tokenizer.text_too_long", "text: expected at most {} bytes, found {}", kMaxTextBytes,
+                n_bytes);
   }
   std::string joined;
   if (runs.size() > 1) {

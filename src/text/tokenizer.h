@@ -15,7 +15,14 @@
 namespace ruvltra {
 
 // Values are those stored in tokenizer.ggml.token_type.
-enum class TokenKind : uint8_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+enum class TokenKind : uint8_t {
+  kNormal = 1,
+  kUnknown = 2,
+  kControl = 3,
+  kUserDefined = 4,
+  kUnused = 5,
+  kByte = 6
+};
 
 // Which added tokens may be recognised in a piece of text.
 enum class Recognise {
@@ -24,8 +31,8 @@ enum class Recognise {
   kAll,          // control tokens too: text written by a template or asked for by --parse-special
 };
 
-// A stretch of text and how far it is trusted. Adjacent text is joined before splitting, so "user\n" from the template
-// and the message after it are one run; only the recognition of added tokens differs.
+// A stretch of text and how far it is trusted. Adjacent text is joined before splitting, so "user\n" from the
+// template and the message after it are one run; only the recognition of added tokens differs.
 struct TextRun {
   std::string text;
   Recognise recognise = Recognise::kUserDefined;

@@ -1,4 +1,5 @@
-// What Tokenizer keeps after load; shared by tokenizer_load.cpp (checks and builds it) and tokenizer.cpp (uses it).
+// What Tokenizer keeps after load; shared by tokenizer_load.cpp (checks and builds it) and tokenizer.cpp
+// (uses it).
 #pragma once
 
 #include <array>
@@ -30,8 +31,8 @@ class AddedTokens {
   explicit AddedTokens(std::vector<Entry> entries);
 
   bool may_start_with(char first) const { return starts_[static_cast<unsigned char>(first)]; }
-  // The longest token that begins at text[begin] and ends by user_end, or by control_end if it is a control token.
-  // *Requires*: begin <= control_end <= user_end <= text.size().
+  // The longest token that begins at text[begin] and ends by user_end, or by control_end if it is a control
+  // token. *Requires*: begin <= control_end <= user_end <= text.size().
   Match longest(std::string_view text, size_t begin, size_t control_end, size_t user_end) const;
   TokenId find(std::string_view text) const;  // -1 if there is none
 

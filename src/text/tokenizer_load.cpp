@@ -25,13 +25,14 @@ constexpr std::string_view kScores = "tokenizer.ggml.scores";
 template <class T>
 Result<T> named(Result<T> result) {
   if (!result) {
-    result.error().id = result.error().id == "metadata.missing" ? "tokenizer.missing_key" : "tokenizer.key_type";
+    result.error().id =
+        result.error().id == "metadata.missing" ? "tokenizer.missing_key" : "tokenizer.key_type";
   }
   return result;
 }
 
-// The stored alphabet: bytes 21-7E, A1-AC and AE-FF stand for the code point of the same number; the other 68, in
-// order, for U+0100 and up.
+// The stored alphabet: bytes 21-7E, A1-AC and AE-FF stand for the code point of the same number; the other
+// 68, in order, for U+0100 and up.
 class ByteAlphabet {
  public:
   ByteAlphabet() {
@@ -54,7 +55,8 @@ class ByteAlphabet {
   }
 };
 
-// Finds a stored token text. The hash is keyed with the vocabulary's own digest, so no file can aim at one slot.
+// Finds a stored token text. The hash is keyed with the vocabulary's own digest, so no file can aim at one
+// slot.
 class TextIndex {
  public:
   TextIndex(std::span<const std::string> texts, uint64_t seed)
@@ -71,7 +73,8 @@ class TextIndex {
  private:
   size_t slot_of(std::string_view text) const {
     size_t i = hash(text) & (slots_.size() - 1);
-    while (slots_[i] >= 0 && texts_[static_cast<size_t>(slots_[i])] != text) i = (i + 1) & (slots_.size() - 1);
+    while (slots_[i] >= 0 && texts_[static_cast<size_t>(slots_[i])] != text)
+      i = (i + 1) & (slots_.size() - 1);
     return i;
   }
   uint64_t hash(std::string_view text) const {
@@ -131,8 +134,8 @@ Result<void> expect_text(const Metadata& metadata, std::string_view key, std::st
                          std::string_view error) {
   ASSIGN_OR_RETURN(const std::string_view found, named(metadata.get_string(key)));
   if (found == expected) return {};
-  return fail(ErrorKind::kUnsupported, error, "{}: {}: expected \"{}\", found {}", metadata.source(), key, expected,
-              quoted(found));
+  return fail(ErrorKind::kUnsupported, error, "{}: {}: expected \"{}\", found {}", metadata.source(), key,
+              expected, quoted(found));
 }
 
 Result<Stored> read_keys(const Metadata& metadata) {
@@ -143,27 +146,28 @@ Result<Stored> read_keys(const Metadata& metadata) {
   ASSIGN_OR_RETURN(const auto merges, named(metadata.get_strings(kMerges)));
   const std::string& source = metadata.source();
   if (tokens.empty() || tokens.size() > kMaxTokens) {
-    return fail("tokenizer.token_count", "{}: {}: expected 1 to {} tokens, found {}", source, kTokens, kMaxTokens,
-                tokens.size());
+    return fail("tokenizer.token_count", "{}: {}: expected 1 to {} tokens, found {}", source, kTokens,
+                kMaxTokens, tokens.size());
   }
   if (types.size() != tokens.size()) {
-    return fail("tokenizer.type_count", "{}: {}: expected {} entries, one per token, found {}", source, kTypes,
-                tokens.size(), types.size());
+    return fail("tokenizer.type_count", "{}: {}: expected {} entries, one per token, found {}", source,
+                kTypes, tokens.size(), types.size());
   }
   if (metadata.contains(kScores)) {
     ASSIGN_OR_RETURN(const auto scores, named(metadata.get_floats(kScores)));
     if (scores.size() != tokens.size()) {
-      return fail("tokenizer.score_count", "{}: {}: expected {} entries, one per token, found {}", source, kScores,
-                  tokens.size(), scores.size());
+      return fail("tokenizer.score_count", "{}: {}: expected {} entries, one per token, found {}", source,
+                  kScores, tokens.size(), scores.size());
     }
   }
   if (merges.size() > kMaxMerges) {
-    return fail("tokenizer.merge_count", "{}: {}: expected at most {} merges, found {}", source, kMerges, kMaxMerges,
-                merges.size());
+    return fail("tokenizer.merge_count", "{}: {}: expected at most {} merges, found {}", source, kMerges,
+                kMaxMerges, merges.size());
   }
   for (size_t i = 0; i < types.size(); ++i) {
     if (types[i] < 1 || types[i] > 6) {
-      return fail("tokenizer.type_value", "{}: {}[{}]: expected 1 to 6, found {}", source, kTypes, i, types[i]);
+      return fail("tokenizer.type_value", "{}: {}[{}]: expected 1 to 6, found {}", source, kTypes, i,
+                  types[i]);
     }
   }
   return Stored{metadata, tokens, types, merges};
@@ -189,19 +193,21 @@ Result<void> append_bytes(const Stored& stored, size_t i, const ByteAlphabet& al
   const auto kind = static_cast<TokenKind>(stored.types[i]);
   const std::string& source = stored.metadata.source();
   const size_t limit = is_added(kind) ? kMaxAddedTokenBytes : kMaxTokenBytes;
-  if (text.empty()) return fail("tokenizer.empty_token", "{}: {}[{}]: expected text, found none", source, kTokens, i);
+  if (text.empty())
+    return fail("tokenizer.empty_token", "{}: {}[{}]: expected text, found none", source, kTokens, i);
   if (text.size() > limit) {
-    return fail("tokenizer.long_token", "{}: {}[{}]: expected at most {} bytes, found {}", source, kTokens, i, limit,
-                text.size());
+    return fail("tokenizer.long_token", "{}: {}[{}]: expected at most {} bytes, found {}", source, kTokens, i,
+                limit, text.size());
   }
   if (!utf8_is_valid(text)) {
-    return fail("tokenizer.token_utf8", "{}: {}[{}]: expected valid UTF-8, found {}", source, kTokens, i, quoted(text));
+    return fail("tokenizer.token_utf8", "{}: {}[{}]: expected valid UTF-8, found {}", source, kTokens, i,
+                quoted(text));
   }
   if (kind == TokenKind::kByte) {
     const auto byte = parse_byte_token(text);
     if (!byte) {
-      return fail("tokenizer.byte_token", "{}: {}[{}]: expected <0x00> to <0xFF>, found {}", source, kTokens, i,
-                  quoted(text));
+      return fail("tokenizer.byte_token", "{}: {}[{}]: expected <0x00> to <0xFF>, found {}", source, kTokens,
+                  i, quoted(text));
     }
     out += static_cast<char>(*byte);
   } else if (kind == TokenKind::kNormal) {
@@ -209,8 +215,9 @@ Result<void> append_bytes(const Stored& stored, size_t i, const ByteAlphabet& al
       const char32_t code_point = utf8_decode(text, position);
       const int byte = alphabet.byte_of(code_point);
       if (byte < 0) {
-        return fail("tokenizer.byte_alphabet", "{}: {}[{}]: expected characters that stand for bytes, found U+{:04X}",
-                    source, kTokens, i, static_cast<uint32_t>(code_point));
+        return fail("tokenizer.byte_alphabet",
+                    "{}: {}[{}]: expected characters that stand for bytes, found U+{:04X}", source, kTokens,
+                    i, static_cast<uint32_t>(code_point));
       }
       out += static_cast<char>(byte);
     }
@@ -238,8 +245,8 @@ Result<Merge> parse_merge(const Stored& stored, const TextIndex& index, size_t i
   const size_t space = text.find(' ');
   if (space == std::string::npos || space == 0 || space + 1 == text.size() ||
       text.find(' ', space + 1) != std::string::npos) {
-    return fail("tokenizer.merge_syntax", "{}: {}[{}]: expected two parts and one space, found {}", source, kMerges, i,
-                quoted(text));
+    return fail("tokenizer.merge_syntax", "{}: {}[{}]: expected two parts and one space, found {}", source,
+                kMerges, i, quoted(text));
   }
   const std::string_view left = std::string_view(text).substr(0, space);
   const std::string_view right = std::string_view(text).substr(space + 1);
@@ -247,9 +254,10 @@ Result<Merge> parse_merge(const Stored& stored, const TextIndex& index, size_t i
   scratch += right;
   const auto id_of = [&](std::string_view part) -> Result<TokenId> {
     const TokenId id = index.find(part);
-    if (id >= 0 && stored.types[static_cast<size_t>(id)] == static_cast<int32_t>(TokenKind::kNormal)) return id;
-    return fail("tokenizer.merge_unknown", "{}: {}[{}]: expected normal tokens, found {} which is none", source,
-                kMerges, i, quoted(part));
+    if (id >= 0 && stored.types[static_cast<size_t>(id)] == static_cast<int32_t>(TokenKind::kNormal))
+      return id;
+    return fail("tokenizer.merge_unknown", "{}: {}[{}]: expected normal tokens, found {} which is none",
+                source, kMerges, i, quoted(part));
   };
   Merge merge;
   ASSIGN_OR_RETURN(merge.left, id_of(left));
@@ -295,8 +303,9 @@ Result<Tokenizer> Tokenizer::load(const Metadata& metadata) {
     RETURN_IF_ERROR(append_bytes(stored, i, alphabet, bytes));
     const TokenId first = index.insert(id);
     if (first != id) {
-      return fail("tokenizer.duplicate_token", "{}: {}[{}]: expected each token once, found {} which is also token {}",
-                  metadata.source(), kTokens, i, quoted(stored.tokens[i]), first);
+      return fail("tokenizer.duplicate_token",
+                  "{}: {}[{}]: expected each token once, found {} which is also token {}", metadata.source(),
+                  kTokens, i, quoted(stored.tokens[i]), first);
     }
     if (bytes.size() - offsets.back() == 1 && (kind == TokenKind::kNormal || kind == TokenKind::kByte)) {
       TokenId& byte_id = byte_ids[static_cast<unsigned char>(bytes.back())];
@@ -322,7 +331,8 @@ Result<Tokenizer> Tokenizer::load(const Metadata& metadata) {
   std::vector<AddedTokens::Entry> added;
   for (size_t i = 0; i < n_vocab; ++i) {
     const auto id = static_cast<TokenId>(i);
-    if (is_added(impl->kinds[i])) added.push_back({impl->token(id), id, impl->kinds[i] == TokenKind::kControl});
+    if (is_added(impl->kinds[i]))
+      added.push_back({impl->token(id), id, impl->kinds[i] == TokenKind::kControl});
   }
   impl->added = AddedTokens(std::move(added));
   ASSIGN_OR_RETURN(impl->bos, special_id(metadata, "tokenizer.ggml.bos_token_id", n_vocab));

@@ -18,7 +18,9 @@ inline uint8_t properties(char32_t code_point) {
   return kBlocks[kBlockOf[code_point >> kBlockBits]][code_point & ((1 << kBlockBits) - 1)];
 }
 
-inline CharClass char_class(char32_t code_point) { return static_cast<CharClass>(properties(code_point) & 3); }
+inline CharClass char_class(char32_t code_point) {
+  return static_cast<CharClass>(properties(code_point) & 3);
+}
 
 // False: combining class 0 and NFC_Quick_Check = Yes, so NFC never joins it to what stands before it.
 inline bool nfc_may_change(char32_t code_point) { return (properties(code_point) & 4) != 0; }
