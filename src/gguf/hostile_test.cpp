@@ -2,41 +2,12 @@
 // The numbers are those of the classes in docs/gguf.md.
 
 #include <gtest/gtest.h>
-#include <malloc.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <atomic>
-#include <chrono>
-#include <cstdlib>
-#include <functional>
-#include <new>
-
 #include "gguf/bytes_for_test.h"
+#include "gguf/cost_for_test.h"
 #include "gguf/reader.h"
-
-namespace {
-
-std::atomic<size_t> live_bytes{0};
-std::atomic<size_t> peak_bytes{0};
-
-}  // namespace
-
-// Counts what the program asks for, touched or not.
-void* operator new(size_t n) {
-  void* memory = std::malloc(n);
-  if (memory == nullptr) throw std::bad_alloc();
-  const size_t now = live_bytes += malloc_usable_size(memory);
-  size_t peak = peak_bytes;
-  while (now > peak && !peak_bytes.compare_exchange_weak(peak, now)) {
-  }
-  return memory;
-}
-void operator delete(void* memory) noexcept {
-  if (memory != nullptr) live_bytes -= malloc_usable_size(memory);
-  std::free(memory);
-}
-void operator delete(void* memory, size_t) noexcept { operator delete(memory); }
 
 namespace ruvltra {
 namespace {
@@ -255,22 +226,6 @@ std::vector<Case> tensor_place_cases() {
       {66, "offsets_in_reverse_order", two_tensors(128, 0), ""},
       {67, "trailing_bytes", one_tensor({8}), ""},
   };
-}
-
-// What the file may cost beyond its own size.
-constexpr size_t allocation_bound(size_t file_bytes) { return 4 * file_bytes + (size_t{16} << 20); }
-
-struct Cost {
-  size_t n_bytes;
-  double seconds;
-};
-Cost measure(const std::function<void()>& action) {
-  peak_bytes = live_bytes.load();
-  const size_t before = peak_bytes;
-  const auto begin = std::chrono::steady_clock::now();
-  action();
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
-  return {peak_bytes - before, seconds.count()};
 }
 
 // The id of the error, or "" if it loads.
