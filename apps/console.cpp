@@ -14,12 +14,14 @@ namespace {
 
 // A signal handler can reach nothing but globals.
 std::atomic<bool> stop_{false};
+std::atomic<bool> terminate_{false};
 static_assert(std::atomic<bool>::is_always_lock_free);
 
 bool output_closed_ = false;
 bool output_failed_ = false;
 
-void on_stop_signal(int) {
+void on_stop_signal(int signal) {
+  if (signal != SIGINT) terminate_.store(true);
   if (stop_.exchange(true)) _exit(kExitInterrupted);
 }
 
@@ -102,6 +104,7 @@ void install_signal_handlers() {
 
 bool stop_requested() { return stop_.load(std::memory_order_relaxed); }
 void clear_stop_request() { stop_.store(false); }
+bool termination_requested() { return terminate_.load(); }
 const std::atomic<bool>* stop_flag() { return &stop_; }
 
 ProgressBar::ProgressBar(std::string title, Unit unit, bool wanted)

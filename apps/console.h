@@ -47,7 +47,8 @@ bool colour_wanted();
 // 130 at once.
 void install_signal_handlers();
 bool stop_requested();
-void clear_stop_request();
+void clear_stop_request();     // a dialogue goes on after Ctrl+C ...
+bool termination_requested();  // ... but not after SIGTERM or SIGHUP
 // The same flag for code that takes a pointer.
 const std::atomic<bool>* stop_flag();
 

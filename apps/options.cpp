@@ -32,15 +32,7 @@ void add_progress_option(CLI::App& app, bool& no_progress) {
   app.add_flag("--no-progress", no_progress, "No progress line on stderr");
 }
 
-void add_model_options(CLI::App& app, ModelOptions& options) {
-  add_model_path_option(app, options.model);
-  app.add_option("--profile", options.profile, "Presets: base, coder or agent")
-      ->check(one_of({"base", "coder", "agent"}))
-      ->type_name("NAME");
-  app.add_option("-c,--ctx", options.ctx, "Context in tokens; 0 = min(8192, what the file says)")
-      ->check(in_range(0, 1 << 20))
-      ->type_name("N");
-  add_threads_option(app, options.threads);
+void add_load_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--kv-type", options.kv_type, "Number type of the KV cache")
       ->check(one_of({"f16"}))
       ->type_name("TYPE");
@@ -50,6 +42,18 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   app.add_option("--memory-limit", options.memory_limit, "Refuse to start above this much memory, e.g. 4GiB")
       ->type_name("SIZE");
   add_progress_option(app, options.no_progress);
+}
+
+void add_model_options(CLI::App& app, ModelOptions& options) {
+  add_model_path_option(app, options.model);
+  app.add_option("--profile", options.profile, "Presets: base, coder or agent")
+      ->check(one_of({"base", "coder", "agent"}))
+      ->type_name("NAME");
+  app.add_option("-c,--ctx", options.ctx, "Context in tokens; 0 = min(8192, what the file says)")
+      ->check(in_range(0, 1 << 20))
+      ->type_name("N");
+  add_threads_option(app, options.threads);
+  add_load_options(app, options);
 }
 
 void add_sampling_options(CLI::App& app, GenerateParams& params) {
@@ -75,7 +79,9 @@ void add_sampling_options(CLI::App& app, GenerateParams& params) {
       ->allow_extra_args(false)
       ->type_name("TEXT")
       ->group(group);
-  add("-n,--max-tokens", params.max_tokens, "Longest answer in tokens", in_range(0, 1 << 20), "N");
+  add("-n,--max-tokens", params.max_tokens,
+      "Longest answer in tokens; -1 = until the model stops or the context is full", in_range(-1, 1 << 20),
+      "N");
 }
 
 std::vector<std::pair<std::string, std::string>> profile_presets(const std::string& profile) {

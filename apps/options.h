@@ -27,8 +27,10 @@ struct ModelOptions {
   bool no_progress = false;
 };
 
-// -m/--model, --profile, -c/--ctx, -t/--threads, --kv-type, --isa, --mmap, --memory-limit, --no-progress
+// -m/--model, --profile, -c/--ctx, -t/--threads and the load options below.
 void add_model_options(CLI::App& app, ModelOptions& options);
+// --kv-type, --isa, --mmap, --memory-limit, --no-progress
+void add_load_options(CLI::App& app, ModelOptions& options);
 // -m alone, for verbs that only read a file.
 void add_model_path_option(CLI::App& app, std::string& model);
 void add_threads_option(CLI::App& app, int& threads);

@@ -102,8 +102,12 @@ Result<int> Program::parse_and_run(int argc, const char* const* argv) {
 
 int Program::main(int argc, const char* const* argv) {
   Result<int> result = kExitOk;
+  // llama-bench's spelling of an option; short options of the parser have one letter.
+  std::vector<const char*> words(argv, argv + argc);
+  std::replace_if(
+      words.begin(), words.end(), [](std::string_view word) { return word == "-pg"; }, "--pg");
   try {
-    result = parse_and_run(argc, argv);
+    result = parse_and_run(argc, words.data());
   } catch (const std::bad_alloc&) {
     result = fail(ErrorKind::kMemory, "memory.exhausted", "memory: the system gave no more");
   } catch (const std::exception& error) {

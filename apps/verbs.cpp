@@ -3,6 +3,15 @@
 namespace ruvltra {
 
 // In the order of `ruvltra --help`.
-void add_all_verbs(Program& program) { add_version_verb(program); }
+void add_all_verbs(Program& program) {
+  add_quantize_verb(program);
+  add_synth_verb(program);
+  add_show_verb(program);
+  add_tokenize_verb(program);
+  add_eval_verb(program);
+  add_bench_verb(program);
+  add_version_verb(program);
+  add_doctor_verb(program);
+}
 
 }  // namespace ruvltra

@@ -70,5 +70,6 @@ void add_all_verbs(Program& program);
 
 // "ruvltra 0.1.0 (commit)"
 std::string version_line();
+std::string build_commit();  // empty if the build did not know
 
 }  // namespace ruvltra

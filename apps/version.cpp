@@ -33,7 +33,7 @@ Json library_versions() {
 Result<int> version(const Options& options) {
   Json document;
   document["version"] = RUVLTRA_VERSION;
-  document["commit"] = RUVLTRA_COMMIT[0] == '\0' ? Json(nullptr) : Json(RUVLTRA_COMMIT);
+  document["commit"] = build_commit().empty() ? Json(nullptr) : Json(build_commit());
   document["compiler"] = kCompiler;
   document["isa"] = Json::array();
   for (const std::string_view isa : supported_isas()) document["isa"].push_back(isa);
@@ -59,8 +59,10 @@ Result<int> version(const Options& options) {
 
 }  // namespace
 
+std::string build_commit() { return RUVLTRA_COMMIT; }
+
 std::string version_line() {
-  const std::string commit = RUVLTRA_COMMIT;
+  const std::string commit = build_commit();
   return fmt::format("ruvltra {}{}", RUVLTRA_VERSION, commit.empty() ? "" : " (" + commit + ")");
 }
 

@@ -1,0 +1,22 @@
+// How fast memory can be read, measured here and now: the ceiling of token generation.
+#pragma once
+
+#include "base/aligned.h"
+#include "base/threads.h"
+
+namespace ruvltra {
+
+// Streams a buffer far larger than the caches through all threads of a pool.
+class BandwidthMeter {
+ public:
+  // Fills the buffer, so that its pages exist. Errors: memory.exhausted.
+  static Result<BandwidthMeter> make(ThreadPool& pool);
+  // One pass; bytes per second.
+  double measure(ThreadPool& pool);
+
+ private:
+  explicit BandwidthMeter(AlignedBuffer<uint64_t> words) : words_(std::move(words)) {}
+  AlignedBuffer<uint64_t> words_;
+};
+
+}  // namespace ruvltra
