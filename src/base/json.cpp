@@ -275,7 +275,7 @@ std::string python_float(double value) {
   return fmt::format("{}{}.{}", sign, digits.substr(0, whole), digits.substr(whole));
 }
 
-std::string to_python_json(const Json& root) {
+std::string to_python_json(const Json& root, int indent) {
   struct Level {
     const Json* container;
     Json::const_iterator next;
@@ -287,16 +287,21 @@ std::string to_python_json(const Json& root) {
     out += value.is_object() ? '{' : '[';
     open.push_back({&value, value.begin()});
   };
+  const auto new_line = [&](size_t depth) {
+    if (indent >= 0) out += '\n' + std::string(depth * static_cast<size_t>(indent), ' ');
+  };
   write(root);
   while (!open.empty()) {
     Level& level = open.back();
     const Json& container = *level.container;
     if (level.next == container.end()) {
+      if (!container.empty()) new_line(open.size() - 1);
       out += container.is_object() ? '}' : ']';
       open.pop_back();
       continue;
     }
-    if (level.next != container.begin()) out += ", ";
+    if (level.next != container.begin()) out += indent < 0 ? ", " : ",";
+    new_line(open.size());
     if (container.is_object()) {
       append_string(out, level.next.key());
       out += ": ";

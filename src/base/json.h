@@ -26,8 +26,8 @@ Result<Json> parse_json(std::string_view text, std::string_view source, JsonLimi
 
 // Compact JSON; invalid UTF-8 becomes U+FFFD.
 std::string to_json(const Json& value);
-// Python's json.dumps style: ", " and ": ", raw UTF-8, insertion order.
-std::string to_python_json(const Json& value);
+// Python's json.dumps style: ", " and ": ", raw UTF-8, insertion order; with `indent` >= 0 one item per line.
+std::string to_python_json(const Json& value, int indent = -1);
 // Python's repr of a float: the shortest digits that read back the same, "1.0", "1e-05", "1e+16". "null" if
 // not finite.
 std::string python_float(double value);

@@ -107,6 +107,13 @@ TEST(Json, PythonStyleEscapesAsPythonDoes) {
   EXPECT_EQ(to_python_json(Json::parse("[[],{},[{}],\"\"]")), "[[], {}, [{}], \"\"]");
 }
 
+TEST(Json, PythonStyleIndents) {
+  const Json value = Json::parse(R"({"a":[1,{"b":[]}],"c":{}})");
+  EXPECT_EQ(to_python_json(value, 2),
+            "{\n  \"a\": [\n    1,\n    {\n      \"b\": []\n    }\n  ],\n  \"c\": {}\n}");
+  EXPECT_EQ(to_python_json(value, 0), "{\n\"a\": [\n1,\n{\n\"b\": []\n}\n],\n\"c\": {}\n}");
+}
+
 TEST(Json, PythonStyleIsNotRecursive) {
   Json value = 1;
   for (int i = 0; i < 5000; ++i) {

@@ -1,4 +1,5 @@
-// Chat templates: a sandboxed subset of Jinja that renders the template stored in a model file (docs/formats.md).
+// Chat templates: a sandboxed subset of Jinja that renders the template stored in a model file
+// (docs/chat-template.md).
 #pragma once
 
 #include <memory>
@@ -18,8 +19,10 @@ namespace ruvltra {
 class ChatTemplate {
  public:
   // An unsupported construct is template.unsupported with its name and line. Source is at most 256 KiB;
-  // limits on depth, operations and output hold while rendering.
-  static Result<ChatTemplate> parse(std::string_view source);
+  // limits on depth, operations and output hold while rendering. The texts are what the template's variables
+  // bos_token and eos_token print.
+  static Result<ChatTemplate> parse(std::string_view source, std::string_view bos_text = "",
+                                    std::string_view eos_text = "");
   // Qwen2.5's own ChatML text, for files that ask for it by name or hold no template.
   static const ChatTemplate& chatml();
 
@@ -27,8 +30,10 @@ class ChatTemplate {
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
   ~ChatTemplate();
 
-  // messages: at least one. tools: array of OpenAI tool objects or null. Spans the template wrote are kAll, spans that
-  // came from messages or tools are kUserDefined. Errors: template.* (limits, type errors).
+  // messages: at least one. tools: array of OpenAI tool objects or null. Spans the template wrote are kAll,
+  // spans that came from messages or tools are kUserDefined. Errors: template.* (limits, type errors).
+  // Messages appear as {role, content} and, with calls, tool_calls [{type, function {name, arguments}, name,
+  // arguments}].
   Result<std::vector<TextRun>> render(std::span<const ChatMessage> messages, const Json& tools,
                                       bool add_generation_prompt) const;
 
