@@ -45,8 +45,11 @@ class Loader {
       RETURN_IF_ERROR(file_.read(tensor, row_begin * row_bytes, out));
       return progress_.add(out.size());
     };
-    ASSIGN_OR_RETURN(
-        matrix, PackedMatrix::pack(ctx_, name, tensor.type, tensor.n_rows(), tensor.row_elements(), read));
+    auto packed = PackedMatrix::pack(ctx_, name, tensor.type, tensor.n_rows(), tensor.row_elements(), read);
+    if (!packed && packed.error().id == "weights.not_finite") {
+      packed.error().message = fmt::format("{}: {}", file_.path().string(), packed.error().message);
+    }
+    ASSIGN_OR_RETURN(matrix, std::move(packed));
     file_.release(tensor);
     return {};
   }
@@ -57,7 +60,8 @@ class Loader {
     const std::span<uint8_t> bytes(reinterpret_cast<uint8_t*>(vector.data()), tensor.n_bytes);
     RETURN_IF_ERROR(file_.read(tensor, 0, bytes));
     if (!format_of(tensor.type).is_finite(bytes.data(), tensor.n_elements)) {
-      return fail("weights.not_finite", "tensor {}: expected finite values, found NaN or infinity", name);
+      return fail("weights.not_finite", "{}: tensor {}: expected finite values, found NaN or infinity",
+                  file_.path().string(), name);
     }
     file_.release(tensor);
     return progress_.add(bytes.size());
