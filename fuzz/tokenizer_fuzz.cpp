@@ -56,10 +56,10 @@ size_t cut_before(std::string_view text, size_t position) {
 void check_runs(const Tokenizer& tokenizer, std::string_view text, uint8_t selector) {
   const size_t cut = cut_before(text, std::min<size_t>(selector, text.size()));
   const std::string head(text.substr(0, cut)), tail(text.substr(cut));
-  for (const Recognise level : {Recognise::kNone, Recognise::kUserDefined, Recognise::kAll}) {
-    const std::vector<TextRun> runs = {{head, level}, {tail, level}};
-    CHECK(tokenizer.encode(runs) == encode(tokenizer, text, level));
-  }
+  constexpr Recognise kLevels[] = {Recognise::kNone, Recognise::kUserDefined, Recognise::kAll};
+  const Recognise level = kLevels[selector % 3];
+  const std::vector<TextRun> runs = {{head, level}, {tail, level}};
+  CHECK(tokenizer.encode(runs) == encode(tokenizer, text, level));
   // Trusted text around untrusted text adds no control token to what it would give alone.
   const std::vector<TextRun> mixed = {{head, Recognise::kAll}, {tail, Recognise::kUserDefined}};
   const auto ids = tokenizer.encode(mixed);
@@ -94,7 +94,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (const Recognise level : {Recognise::kNone, Recognise::kUserDefined, Recognise::kAll}) {
     const Ids ids = encode(as_is, text, level);
     CHECK(as_is.decode(ids, true) == text);
-    check_stream(as_is, ids, text);
+    if (level == Recognise::kAll) check_stream(as_is, ids, text);
   }
   check_runs(as_is, text, data[0]);
   return 0;

@@ -23,6 +23,20 @@ SEPARATOR = "<|file_sep|>"
 N_VOCAB = 151936
 CONTROL, USER_DEFINED, UNUSED = 3, 4, 5
 
+# Published by the makers of the model and of other engines: neither implementation under test wrote them.
+PUBLISHED = {
+    "Hello, world": [9707, 11, 1879],
+    "Hello, world!": [9707, 11, 1879, 0],
+    " Hello world": [21927, 1879],
+    "\n": [198],
+    "\n\n": [271],
+    "user": [872],
+    "system": [8948],
+    "assistant": [77091],
+    "w048 7tuijk dsdfhu": [86, 15, 19, 23, 220, 22, 83, 1963, 41808, 11472, 2940, 16739],
+    " this is 🦙.cpp": [419, 374, 11162, 99, 247, 13, 10821],
+}
+
 
 def skip(reason):
     print(f"SKIP: {reason}")
@@ -107,7 +121,8 @@ def main():
     tokenizer_json = json.loads((package / "models/tokenizer.json").read_text(encoding="utf-8"))
     added = {token["content"]: token["id"] for token in tokenizer_json["added_tokens"]}
     hand_picked = tokenizer_texts.HAND_PICKED
-    texts = hand_picked + tokenizer_texts.generated(n_texts - len(hand_picked), seed=2024)
+    texts = [*PUBLISHED, *hand_picked]
+    texts += tokenizer_texts.generated(n_texts - len(texts), seed=2024)
     joined = SEPARATOR.join(texts).encode()
 
     with tempfile.TemporaryDirectory() as folder:
@@ -123,6 +138,7 @@ def main():
     if len(found) != len(texts):
         print(f"FAIL: expected {len(texts)} texts, found {len(found)}")
         sys.exit(1)
+    expected[:len(PUBLISHED)] = PUBLISHED.values()
     differences = [i for i in range(len(texts)) if found[i] != expected[i]]
     for i in differences[:10]:
         print(f"FAIL: {texts[i]!r}\n  expected {expected[i]}\n  found    {found[i]}")
