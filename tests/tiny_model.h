@@ -89,21 +89,24 @@ struct TinyVocabulary {
   }
 };
 
-// Two layers, d_model 64 (256 for a type with blocks of 256), head size 16, random weights of `type`.
-inline TinyModel tiny_model(TensorType type = TensorType::kF32, bool tied = true) {
-  const Format& format = format_of(type);
-  const TinyVocabulary vocabulary;
+// The sizes of a small model whose matrices are of `type`. Heads have 16 dimensions, two share a KV head.
+inline ModelShape tiny_shape(TensorType type, bool tied, size_t n_layers = 2, size_t d_model = 64) {
   ModelShape shape;
-  shape.n_layers = 2;
+  shape.n_layers = n_layers;
   shape.d_head = 16;
-  shape.d_model = format.block_elements == 256 ? 256 : 64;
+  shape.d_model = std::max(d_model, format_of(type).block_elements);
   shape.n_heads = shape.d_model / shape.d_head;
-  shape.n_kv_heads = 2;
-  shape.d_ff = format.block_elements == 256 ? 256 : 96;
-  shape.n_vocab = vocabulary.tokens.size();
+  shape.n_kv_heads = shape.n_heads / 2;
+  shape.d_ff = shape.d_model == 64 ? 96 : shape.d_model;
+  shape.n_vocab = TinyVocabulary().tokens.size();
   shape.context_length = 128;
   shape.tied = tied;
+  return shape;
+}
 
+// A model of this shape with random weights of `type`.
+inline TinyModel tiny_model(const ModelShape& shape, TensorType type) {
+  const TinyVocabulary vocabulary;
   TinyModel model;
   Metadata& m = model.metadata;
   m.set("general.architecture", std::string("qwen2"));
@@ -139,6 +142,10 @@ inline TinyModel tiny_model(TensorType type = TensorType::kF32, bool tied = true
     own.encode(values.data(), tensor.data.data(), values.size(), nullptr);
   }
   return model;
+}
+
+inline TinyModel tiny_model(TensorType type = TensorType::kF32, bool tied = true) {
+  return tiny_model(tiny_shape(type, tied), type);
 }
 
 }  // namespace ruvltra::testing
