@@ -1,0 +1,80 @@
+// Draws the next token from a row of logits (docs/sampling.md).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <unordered_map>
+#include <vector>
+
+#include "ruvltra/error.h"
+#include "ruvltra/types.h"
+#include "text/tokenizer.h"
+
+namespace ruvltra {
+
+// Ranges of docs/sampling.md. Error sampler.range (kUsage): the field, expected, found.
+Result<void> validate(const SamplingParams& params, size_t n_vocab);
+
+// 64 random bits from the operating system, for requests that name no seed.
+uint64_t random_seed();
+
+// Rows that no token stands for: kind kUnused, and ids in [tokenizer.n_vocab(), n_vocab).
+std::vector<TokenId> unused_tokens(const Tokenizer& tokenizer, size_t n_vocab);
+
+struct TokenLogprob {
+  TokenId token;
+  double logprob;
+};
+
+struct Sampled {
+  TokenId token = -1;
+  // Natural log-softmax of the model's own row, before bias, penalties and temperature; only with n_logprobs
+  // > 0.
+  double logprob = 0;
+  std::vector<TokenLogprob> top;  // the n_logprobs best, best first
+};
+
+// One sequence's sampler. The draw is a pure function of (row, params, accepted tokens, seed, position,
+// choice).
+//
+// Thread safety: none; one per sequence.
+// *Invariants*: (1) candidates are ordered by logit descending, then id ascending; (2) tokens of `unused` are
+// never returned; (3) nothing is consumed by a draw: repeating it gives the same token.
+class Sampler {
+ public:
+  // *Requires*: validate(params, n_vocab) passed and params.seed is set. Error: sampler.no_token if `unused`
+  // leaves none.
+  static Result<Sampler> create(const SamplingParams& params, size_t n_vocab,
+                                std::span<const TokenId> unused);
+
+  // Tokens of the prompt count for the repeat penalty, generated ones for all three.
+  void accept_prompt(std::span<const TokenId> tokens);
+  void accept(TokenId token);
+
+  // row: (n_vocab), left as it is. position: index of the token being generated in its sequence. choice: 0 ..
+  // n-1 of a request for n answers. Error: sampler.not_finite naming the first such logit.
+  Result<Sampled> sample(std::span<const float> row, uint32_t position, uint32_t choice);
+  // The same with the random number given. *Requires*: 0 <= u < 1.
+  Result<Sampled> sample_with(std::span<const float> row, double u);
+
+ private:
+  struct Counts {
+    int prompt = 0;
+    int output = 0;
+  };
+
+  Sampler(const SamplingParams& params, size_t n_vocab, std::span<const TokenId> unused);
+
+  void apply_bias_and_penalties();
+  TokenId draw(float highest, double u);
+  void fill_logprobs(std::span<const float> row, Sampled& sampled);
+
+  SamplingParams params_;
+  std::vector<TokenId> unused_;
+  std::unordered_map<TokenId, Counts> counts_;
+  std::vector<float> work_;         // (n_vocab) the row after bias and penalties
+  std::vector<TokenId> order_;      // candidates found so far
+  std::vector<double> cumulative_;  // running sums of the kept candidates' weights
+};
+
+}  // namespace ruvltra
