@@ -6,6 +6,7 @@
 #include <chrono>
 #include <string_view>
 
+#include "kernel_check_attention.h"
 #include "kernel_check_bench.h"
 #include "kernel_check_matmul.h"
 #include "kernel_check_planted.h"
@@ -27,6 +28,8 @@ bool check_all(const KernelTable& scalar) {
     Report report;
     const auto start = std::chrono::steady_clock::now();
     check_activations(scalar, table, report);
+    check_rows(scalar, table, report);
+    check_attention(scalar, table, report);
     for (const FormatInfo& info : kFormats) {
       for (const bool exact : {false, true}) {
         check_matmul(scalar, table, info, exact, report, isa == "scalar" ? &hash : nullptr);
@@ -46,6 +49,7 @@ int run(const Options& options) {
   if (options.bench) return bench(options.json);
   bool ok = options.planted_only || check_all(scalar);
   ok &= catches_planted_faults(scalar);
+  ok &= catches_planted_attention_faults(scalar);
   fmt::print("{}\n", ok ? "PASS" : "FAIL");
   return ok ? 0 : 1;
 }
