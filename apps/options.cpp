@@ -46,9 +46,6 @@ void add_load_options(CLI::App& app, ModelOptions& options) {
 
 void add_model_options(CLI::App& app, ModelOptions& options) {
   add_model_path_option(app, options.model);
-  app.add_option("--profile", options.profile, "Presets: base, coder or agent")
-      ->check(one_of({"base", "coder", "agent"}))
-      ->type_name("NAME");
   app.add_option("-c,--ctx", options.ctx, "Context in tokens; 0 = min(8192, what the file says)")
       ->check(in_range(0, 1 << 20))
       ->type_name("N");
@@ -56,8 +53,13 @@ void add_model_options(CLI::App& app, ModelOptions& options) {
   add_load_options(app, options);
 }
 
-void add_sampling_options(CLI::App& app, GenerateParams& params) {
+void add_sampling_options(CLI::App& app, SamplingOptions& options) {
   const std::string group = "Sampling";
+  GenerateParams& params = options.params;
+  app.add_option("--profile", options.profile, "Presets of the options below: base, coder or agent")
+      ->check(one_of({"base", "coder", "agent"}))
+      ->type_name("NAME")
+      ->group(group);
   const auto add = [&](const char* names, auto& value, const char* help, CLI::Validator check,
                        const char* type) {
     app.add_option(names, value, help)->check(std::move(check))->type_name(type)->group(group);

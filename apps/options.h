@@ -17,7 +17,6 @@ namespace ruvltra {
 
 struct ModelOptions {
   std::string model = "demo";
-  std::string profile = "base";
   int ctx = 0;      // 0 = min(8192, what the file says)
   int threads = 0;  // 0 = physical cores
   std::string kv_type = "f16";
@@ -27,7 +26,7 @@ struct ModelOptions {
   bool no_progress = false;
 };
 
-// -m/--model, --profile, -c/--ctx, -t/--threads and the load options below.
+// -m/--model, -c/--ctx, -t/--threads and the load options below.
 void add_model_options(CLI::App& app, ModelOptions& options);
 // --kv-type, --isa, --mmap, --memory-limit, --no-progress
 void add_load_options(CLI::App& app, ModelOptions& options);
@@ -37,9 +36,14 @@ void add_threads_option(CLI::App& app, int& threads);
 void add_isa_option(CLI::App& app, std::string& isa);
 void add_progress_option(CLI::App& app, bool& no_progress);
 
-// --temp --top-p --top-k --min-p --repeat-penalty --presence-penalty --frequency-penalty --seed --stop
-// -n/--max-tokens
-void add_sampling_options(CLI::App& app, GenerateParams& params);
+struct SamplingOptions {
+  std::string profile = "base";
+  GenerateParams params;
+};
+
+// --profile, and what it presets: --temp --top-p --top-k --min-p --repeat-penalty --presence-penalty
+// --frequency-penalty --seed --stop -n/--max-tokens
+void add_sampling_options(CLI::App& app, SamplingOptions& options);
 // What a profile sets among those, as (option, value).
 std::vector<std::pair<std::string, std::string>> profile_presets(const std::string& profile);
 

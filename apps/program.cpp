@@ -35,13 +35,45 @@ Error unexpected_words(const CLI::App& root, const CLI::App* verb) {
                            hint.empty() ? fmt::format("; see {}", help) : hint)};
 }
 
+// The parser's own layout with single blank lines.
+class HelpLayout : public CLI::Formatter {
+ public:
+  HelpLayout() {
+    column_width(34);
+    label("SUBCOMMAND", "VERB");
+    label("Subcommands", "Verbs");
+    label("Positionals", "Arguments");
+  }
+  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
+    std::string text = CLI::Formatter::make_help(app, std::move(name), mode);
+    for (size_t at = text.find("\n\n\n"); at != std::string::npos; at = text.find("\n\n\n", at))
+      text.erase(at, 1);
+    return text;
+  }
+};
+
+// Options of every verb, added after its own.
+void add_general_options(Program::Verb& verb) {
+  const std::string group = "General";
+  verb.app->add_option("--config", verb.config_path, "TOML file with settings")
+      ->configurable(false)
+      ->type_name("FILE")
+      ->group(group);
+  verb.app
+      ->add_flag("--print-config", verb.print_config,
+                 "Print the effective settings with their sources and exit")
+      ->configurable(false)
+      ->group(group);
+  verb.app->set_help_flag("-h,--help", "Print this help")->group(group);
+}
+
 }  // namespace
 
 Program::Program()
     : root_("A language model engine for RuvLTRA-Medium and Qwen2.5 files (GGUF).", "ruvltra") {
   root_.set_version_flag("--version", version_line(), "Print the version");
   root_.require_subcommand(0, 1);
-  root_.get_formatter()->column_width(34);
+  root_.formatter(std::make_shared<HelpLayout>());
   root_.option_defaults()->always_capture_default();
   root_.footer(
       "Each verb explains itself: ruvltra run --help\nExit codes: 0 ok, 1 failure, 2 usage, 130 interrupted");
@@ -51,23 +83,14 @@ CLI::App& Program::add_verb(std::string name, std::string description, std::stri
   auto verb = std::make_unique<Verb>();
   verb->app = root_.add_subcommand(std::move(name), std::move(description));
   verb->app->footer("Examples:\n" + examples);
+  verb->app->group("Verbs");
   verb->body = std::move(body);
-  const std::string group = "General";
-  verb->app->get_help_ptr()->group(group);
-  verb->app->add_option("--config", verb->config_path, "TOML file with settings")
-      ->configurable(false)
-      ->type_name("FILE")
-      ->group(group);
-  verb->app
-      ->add_flag("--print-config", verb->print_config,
-                 "Print the effective settings with their sources and exit")
-      ->configurable(false)
-      ->group(group);
   verbs_.push_back(std::move(verb));
   return *verbs_.back()->app;
 }
 
 Result<int> Program::parse_and_run(int argc, const char* const* argv) {
+  for (const auto& verb : verbs_) add_general_options(*verb);
   const Verb* chosen = nullptr;
   try {
     root_.parse(argc, argv);
