@@ -19,6 +19,16 @@
 namespace ruvltra {
 namespace {
 
+// How far a walk through panels asks ahead, all its streams together: one core needs this much in flight.
+constexpr size_t kPrefetchBytes = 8192;
+
+// May point past the weights: a prefetch cannot fault. Integer arithmetic, because a pointer there would be
+// undefined.
+RUVLTRA_INLINE void prefetch(const void* at, size_t ahead) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(at) + ahead;
+  _mm_prefetch(reinterpret_cast<const char*>(address), _MM_HINT_T0);
+}
+
 template <class T>
 RUVLTRA_INLINE __m256i load(const T* aligned) {
   return _mm256_load_si256(static_cast<const __m256i*>(static_cast<const void*>(aligned)));

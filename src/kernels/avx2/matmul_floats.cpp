@@ -37,6 +37,10 @@ void tile(const MatmulArgs& args, size_t panel, size_t c0) {
     __m256 activation[kColumns];
     RUVLTRA_UNROLL
     for (int c = 0; c < kColumns; ++c) activation[c] = _mm256_set1_ps(x[static_cast<size_t>(c) * k + i]);
+    if (i % (64 / sizeof *w[0]) == 0) {
+      RUVLTRA_UNROLL
+      for (int p = 0; p < kPanels; ++p) prefetch(w[p] + i, kPrefetchBytes / kPanels);
+    }
     RUVLTRA_UNROLL
     for (int p = 0; p < kPanels; ++p) {
       const __m256 weights = Format::weights(w[p][i]);

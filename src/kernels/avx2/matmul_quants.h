@@ -8,7 +8,6 @@
 namespace ruvltra {
 namespace {
 
-constexpr size_t kPrefetchBytes = 1024;  // how far the direct walk asks ahead
 constexpr size_t kMaxDirectColumns =
     6;  // 6 int16 and 6 int32 sums, weights, broadcast, mask, spare: 16 registers
 constexpr size_t kUnpackedFrom = 16;  // columns
@@ -153,11 +152,9 @@ RUVLTRA_INLINE void add_block(const Weights (&w)[kPanels], const ActivationBlock
   for (size_t s = 0; s < Format::Layout::kSubBlocks; ++s) {
     add_sub_block<Format, kPanels, kColumns>(w, a, s, isum);
     if constexpr (__is_same(typename Weights::SubBlock, typename Format::Layout::SubBlock)) {
-      const auto* bytes = static_cast<const char*>(static_cast<const void*>(w[0].sub + s));
       RUVLTRA_UNROLL
-      for (size_t line = 0; line < sizeof *w[0].sub; line += 64) {
-        _mm_prefetch(bytes + kPrefetchBytes + line, _MM_HINT_T0);
-      }
+      for (size_t line = 0; line < sizeof *w[0].sub; line += 64)
+        prefetch(w[0].sub + s, kPrefetchBytes + line);
     }
   }
   RUVLTRA_UNROLL
