@@ -11,8 +11,8 @@ constexpr int kThreads = 2;
 std::vector<TokenId> golden_ids() { return read_ids(source_path("tests/golden/ids.txt")); }
 
 // The stored values are f32; ours pass through a few thousand f32 roundings.
-constexpr double kExactLayerNmse = 1e-10;
-constexpr double kF16CacheLayerNmse = 1e-6;
+constexpr double kExactLayerNmse = 1e-11;
+constexpr double kF16CacheLayerNmse = 3e-7;
 
 void expect_layers(LoadedTestModel& model, bool exact, double limit) {
   const auto golden = read_npy(source_path("tests/golden/nano-f16.layers.npy"));
