@@ -145,7 +145,7 @@ Result<Value> replace(Meter& meter, const TextPtr& text, Arguments arguments) {
   for (; left > 0; --left) {
     const size_t hit = find_linear(bytes, old_part->bytes(), at);
     if (hit == std::string::npos) break;
-    RETURN_IF_ERROR(meter.bytes(new_part->size() + 1));
+    RETURN_IF_ERROR(meter.bytes(new_part->size() + 16));
     out.append(*text, at, hit);
     out.append(*new_part);
     at = hit + old_part->size();
@@ -214,7 +214,7 @@ Result<Value> split_method(Meter& meter, Arguments arguments) {
 Result<Value> splitlines_method(Meter& meter, Arguments arguments) {
   ASSIGN_OR_RETURN(const TextPtr text, subject_string(meter, arguments[0]));
   const std::string& bytes = text->bytes();
-  RETURN_IF_ERROR(meter.bytes(2 * bytes.size()));
+  RETURN_IF_ERROR(meter.bytes(8 * bytes.size()));
   std::vector<Value> lines;
   size_t begin = 0;
   for (size_t at = 0; at < bytes.size();) {
@@ -386,7 +386,7 @@ Result<Value> abs_filter(Meter& meter, Arguments arguments) {
 Result<Value> length_filter(Meter& meter, Arguments arguments) {
   const Value& value = arguments[0];
   if (const auto* text = value.get<TextPtr>()) {
-    RETURN_IF_ERROR(meter.bytes((*text)->size()));
+    RETURN_IF_ERROR(meter.bytes(4 * (*text)->size()));
     return static_cast<int64_t>(count_code_points((*text)->bytes()));
   }
   if (const auto* list = value.get<ListPtr>()) return static_cast<int64_t>((*list)->items.size());

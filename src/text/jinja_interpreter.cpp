@@ -412,7 +412,7 @@ class Interpreter {
   Result<Value> repeat(const Text& text, int64_t times) {
     Text out;
     for (int64_t i = 0; i < times && text.size() > 0; ++i) {
-      RETURN_IF_ERROR(meter_.bytes(text.size() + 1));
+      RETURN_IF_ERROR(meter_.bytes(text.size() + 16));
       out.append(text);
     }
     return make_text(std::move(out));

@@ -357,7 +357,7 @@ Result<SliceRange> slice_range(const Meter& meter, int64_t n, const Value& start
 Result<Value> slice_text(Meter& meter, const TextPtr& text, const Value& start, const Value& stop,
                          const Value& step) {
   const std::string& bytes = text->bytes();
-  RETURN_IF_ERROR(meter.bytes(2 * bytes.size()));
+  RETURN_IF_ERROR(meter.bytes(8 * bytes.size()));
   const auto n = static_cast<int64_t>(count_code_points(bytes));
   ASSIGN_OR_RETURN(const SliceRange range, slice_range(meter, n, start, stop, step));
   if (range.step == 1) {
@@ -451,7 +451,7 @@ Result<Value> value_from_json(const Meter& meter, const Json& json) {
 }
 
 Result<Json> json_from_value(Meter& meter, const Value& value) {
-  RETURN_IF_ERROR(meter.operations(1));
+  RETURN_IF_ERROR(meter.operations(4));
   if (value.is<None>()) return Json(nullptr);
   if (const auto* flag = value.get<bool>()) return Json(*flag);
   if (const auto* integer = value.get<int64_t>()) return Json(*integer);
