@@ -32,8 +32,7 @@ constexpr std::array<AddedToken, 22> kAdded = {{
     {"<|repo_name|>", kUser},         {"<|file_sep|>", kUser},
 }};
 
-// The 256 bytes as code points, in the order of their ids: the printable ones first (docs/formats.md,
-// tokenizer).
+// The 256 bytes as code points, in the order of their ids: the printable ones first.
 std::vector<std::string> byte_tokens() {
   const auto printable = [](int byte) {
     return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;

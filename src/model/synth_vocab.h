@@ -14,7 +14,7 @@ namespace ruvltra {
 // first_added + 22 <= n_vocab <= 2^20.
 void set_synthetic_vocabulary(size_t n_vocab, size_t first_added, Metadata& metadata);
 
-// The ChatML conversation format of Qwen2.5 with tools, as a Jinja template (docs/formats.md).
+// The ChatML conversation format of Qwen2.5 with tools, as a Jinja template.
 extern const std::string_view kChatmlTemplate;
 
 }  // namespace ruvltra

@@ -294,6 +294,17 @@ TEST(Encode, ImportanceMovesTheError) {
   }
 }
 
+// Columns that never mattered in the sample still get their nearest levels.
+TEST(Encode, UnimportantRunsKeepTheirWeights) {
+  const auto values = normal_like(256 * 40, 8);
+  std::vector<float> importance(values.size());
+  for (size_t i = 0; i < importance.size(); ++i) importance[i] = i / 32 % 2 == 0 ? 1.0f : 0.0f;
+  for (const Format* format : block_formats()) {
+    const auto plain = round_trip(*format, values), guided = round_trip(*format, values, importance.data());
+    EXPECT_LT(relative_error(values, guided), 1.15 * relative_error(values, plain)) << format->name;
+  }
+}
+
 TEST(Encode, Q8NeverWritesMinus128) {
   const Format& format = format_of(TensorType::kQ8_0);
   const auto values = normal_like(32 * 2000, 9);
