@@ -1,4 +1,4 @@
-// The Qwen2 tokenizer: added tokens, NFC, pre-tokenizer split, byte-level BPE (docs/formats.md, tokenizer).
+// The Qwen2 tokenizer: added tokens, NFC, pre-tokenizer split, byte-level BPE (docs/tokenizer.md).
 #pragma once
 
 #include <cstdint>
@@ -58,6 +58,7 @@ class Tokenizer {
   // The bytes a token stands for (may be part of a code point). *Requires*: 0 <= id < n_vocab().
   std::string_view bytes(TokenId id) const;
   // Bytes of a sequence, joined; control tokens are included as text only if `with_control`.
+  // *Requires*: each id is in [0, n_vocab()).
   std::string decode(std::span<const TokenId> ids, bool with_control) const;
   // The id of an added (control or user-defined) token by its text, or -1.
   TokenId added_token(std::string_view text) const;
