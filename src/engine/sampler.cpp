@@ -3,7 +3,7 @@
 #include <sys/random.h>
 
 #include <algorithm>
-#include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <random>
@@ -25,29 +25,29 @@ struct RowScan {
   bool all_finite;
 };
 
-// Both answers in one pass; lanes keep it free of any order of comparison.
+// Both answers in one pass, in lanes that compilers vectorise.
 RowScan scan_row(std::span<const float> row) {
-  std::array<float, kLanes> highest;
-  std::array<uint32_t, kLanes> exponents{};  // 1 where an exponent is all ones
-  highest.fill(kForbidden);
-  const size_t n_whole = row.size() / kLanes * kLanes;
-  for (size_t i = 0; i < n_whole; i += kLanes) {
-    for (size_t lane = 0; lane < kLanes; ++lane) {
-      const float value = row[i + lane];
+  float highest[kLanes];
+  int32_t magnitude[kLanes] =
+      {};  // the largest bit pattern without its sign; infinities and NaNs are the top
+  std::fill(highest, highest + kLanes, kForbidden);
+  for (size_t begin = 0; begin < row.size(); begin += kLanes) {
+    const float* values = row.data() + begin;
+    const size_t n = std::min(kLanes, row.size() - begin);
+    const auto look = [&](size_t lane) {
+      const float value = values[lane];
+      const auto bits = static_cast<int32_t>(std::bit_cast<uint32_t>(value) & 0x7fffffffu);
       highest[lane] = value > highest[lane] ? value : highest[lane];
-      exponents[lane] |= (std::bit_cast<uint32_t>(value) & 0x7fffffffu) >= 0x7f800000u ? 1u : 0u;
+      magnitude[lane] = bits > magnitude[lane] ? bits : magnitude[lane];
+    };
+    if (n == kLanes) {
+      for (size_t lane = 0; lane < kLanes; ++lane) look(lane);
+    } else {
+      for (size_t lane = 0; lane < n; ++lane) look(lane);
     }
   }
-  for (size_t i = n_whole; i < row.size(); ++i) {
-    highest[0] = row[i] > highest[0] ? row[i] : highest[0];
-    exponents[0] |= std::isfinite(row[i]) ? 0u : 1u;
-  }
-  RowScan scan{kForbidden, true};
-  for (size_t lane = 0; lane < kLanes; ++lane) {
-    scan.highest = std::max(scan.highest, highest[lane]);
-    scan.all_finite = scan.all_finite && exponents[lane] == 0;
-  }
-  return scan;
+  return {*std::max_element(highest, highest + kLanes),
+          *std::max_element(magnitude, magnitude + kLanes) < 0x7f800000};
 }
 
 // The candidates of a row, best first, found as far as they are asked for: first the ids within a band below
