@@ -11,7 +11,6 @@ namespace {
 constexpr size_t kMaxDirectColumns =
     6;  // 6 int16 and 6 int32 sums, weights, broadcast, mask, spare: 16 registers
 constexpr size_t kUnpackedFrom = 16;  // columns
-constexpr size_t kTileColumns = 3;    // unpacked tile: 2 panels x 3 columns
 constexpr size_t kTilePanels = 2;
 constexpr size_t kColumnBlock = 96;  // columns whose activations stay in L2 while panels pass
 constexpr size_t kChunk = 1024;      // k unpacked at once: 16 KiB per tile
@@ -272,6 +271,11 @@ void unpack_chunk(const PanelView& w, size_t panel, int n_panels, size_t b0, siz
       for (size_t s = 0; s < Format::Layout::kSubBlocks; ++s) {
         RUVLTRA_UNROLL
         for (int g = 0; g < 8; ++g) chunk.sub[p][i][s].groups[g] = k_group(packed.quants[b0 + i].sub[s], g);
+        // The next chunk arrives while this one is multiplied.
+        RUVLTRA_UNROLL
+        for (size_t line = 0; line < sizeof packed.quants->sub[s]; line += 64) {
+          prefetch(packed.quants[b0 + i].sub + s, chunk.kBlocks * sizeof *packed.quants + line);
+        }
       }
     }
   }
@@ -286,11 +290,19 @@ void unpacked_panels(const MatmulArgs& args, size_t panel, size_t c0, size_t n_c
   for (size_t b0 = 0; b0 < n_blocks; b0 += chunk.kBlocks) {
     const size_t n = n_blocks - b0 < chunk.kBlocks ? n_blocks - b0 : chunk.kBlocks;
     unpack_chunk<Format>(args.w, panel, kPanels, b0, n, chunk);
-    size_t c = 0;
-    for (; c + kTileColumns <= n_cols; c += kTileColumns) {
-      unpacked_tile<Format, kPanels, kTileColumns>(args, chunk, panel, b0, n, c0 + c, sums + c);
+    for (size_t c = 0; c < n_cols;) {
+      const size_t left = n_cols - c;
+      if (left >= 3 && left != 4) {
+        unpacked_tile<Format, kPanels, 3>(args, chunk, panel, b0, n, c0 + c, sums + c);
+        c += 3;
+      } else if (left >= 2) {
+        unpacked_tile<Format, kPanels, 2>(args, chunk, panel, b0, n, c0 + c, sums + c);
+        c += 2;
+      } else {
+        unpacked_tile<Format, kPanels, 1>(args, chunk, panel, b0, n, c0 + c, sums + c);
+        c += 1;
+      }
     }
-    for (; c < n_cols; ++c) unpacked_tile<Format, kPanels, 1>(args, chunk, panel, b0, n, c0 + c, sums + c);
   }
   for (size_t c = 0; c < n_cols; ++c) {
     for (size_t p = 0; p < kPanels; ++p) store_rows(args, panel + p, c0 + c, sums[c][p]);
