@@ -38,6 +38,7 @@ std::string tensor_line(const TensorConversion& t) {
 }
 
 std::string error_text(const TensorConversion& t) {
+  if (t.from == t.to) return "copied";
   return fmt::format("rmse {:.3e}  rel {}", t.rmse,
                      t.rel_rmse ? fmt::format("{:.3f} %", 100 * *t.rel_rmse) : "-");
 }
