@@ -1,8 +1,6 @@
 #include "engine/eval.h"
 
 #include <algorithm>
-#include <cctype>
-#include <charconv>
 
 #include "base/fail.h"
 #include "base/file.h"
@@ -36,28 +34,6 @@ struct Options {
 
 tl::unexpected<Error> missing(std::string_view kind, std::string_view option) {
   return fail(ErrorKind::kUsage, "eval.option", "eval {}: expected {}, found none", kind, option);
-}
-
-// Ids separated by commas or white space.
-Result<std::vector<TokenId>> parse_ids(std::string_view text, size_t n_vocab) {
-  std::vector<TokenId> ids;
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  for (;;) {
-    while (at != end && (std::isspace(static_cast<unsigned char>(*at)) != 0 || *at == ',')) ++at;
-    if (at == end) break;
-    TokenId id = 0;
-    const auto [next, error] = std::from_chars(at, end, id);
-    if (error != std::errc() || id < 0 || static_cast<size_t>(id) >= n_vocab) {
-      return fail(ErrorKind::kUsage, "eval.tokens", "--tokens: expected ids below {}, found {}", n_vocab,
-                  ruvltra::quoted(std::string_view(at, static_cast<size_t>(end - at)), 16));
-    }
-    ids.push_back(id);
-    at = next;
-  }
-  if (ids.empty())
-    return fail(ErrorKind::kUsage, "eval.tokens", "--tokens: expected at least one id, found none");
-  return ids;
 }
 
 // NumPy format 1.0: float32, C order, (n_rows, n_columns); rows are appended.
@@ -119,7 +95,8 @@ Result<int> eval_logits(Options options) {
   }
   ASSIGN_OR_RETURN(const auto model, load_weights(options.model));
   const ModelShape& shape = model->weights.shape;
-  ASSIGN_OR_RETURN(const auto tokens, parse_ids(text, shape.n_vocab));
+  ASSIGN_OR_RETURN(const auto tokens, parse_token_ids(text, shape.n_vocab, "--tokens", ErrorKind::kUsage));
+  if (tokens.empty()) return missing("logits", "at least one token id");
   const size_t n_context = options.model.ctx != 0 ? model->n_context : shape.context_length;
   if (tokens.size() > n_context) {
     return fail(ErrorKind::kUsage, "eval.tokens", "--tokens: expected at most {} ids, found {}", n_context,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 
@@ -135,6 +136,26 @@ Result<uint64_t> parse_size(const std::string& text) {
   }
   if (!std::isfinite(value) || value < 1 || value > 0x1p62) return wrong();
   return static_cast<uint64_t>(value);
+}
+
+Result<std::vector<TokenId>> parse_token_ids(std::string_view text, size_t n_vocab, std::string_view source,
+                                             ErrorKind kind) {
+  std::vector<TokenId> ids;
+  constexpr std::string_view kSeparators = ", \t\r\n";
+  for (;;) {
+    text.remove_prefix(std::min(text.find_first_not_of(kSeparators), text.size()));
+    if (text.empty()) return ids;
+    const std::string_view word = text.substr(0, text.find_first_of(kSeparators));
+    TokenId id = 0;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
+    if (error != std::errc() || end != word.data() + word.size() || id < 0 ||
+        static_cast<size_t>(id) >= n_vocab) {
+      return fail(kind, "option.token_ids", "{}: expected token ids below {}, found {}", source, n_vocab,
+                  ruvltra::quoted(word, 16));
+    }
+    ids.push_back(id);
+    text.remove_prefix(word.size());
+  }
 }
 
 }  // namespace ruvltra

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -53,6 +54,11 @@ Result<std::filesystem::path> resolve_model(const std::string& model);
 
 // Threads to use: n, or the physical cores this process may run on for 0.
 int resolve_threads(int n);
+
+// Token ids separated by commas or white space, each below n_vocab. Error: option.token_ids of the given
+// kind, naming `source`.
+Result<std::vector<TokenId>> parse_token_ids(std::string_view text, size_t n_vocab, std::string_view source,
+                                             ErrorKind kind);
 
 // "512M", "1.5GiB", "2000000": decimal units K M G T (KB...), binary units Ki Mi Gi Ti (KiB...).
 Result<uint64_t> parse_size(const std::string& text);

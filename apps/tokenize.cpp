@@ -1,5 +1,3 @@
-#include <cctype>
-#include <charconv>
 #include <iostream>
 #include <iterator>
 
@@ -45,24 +43,6 @@ std::string visible(std::string_view bytes) {
   return out;
 }
 
-Result<std::vector<TokenId>> parse_ids(const std::string& text, size_t n_vocab) {
-  std::vector<TokenId> ids;
-  const char* at = text.data();
-  const char* const end = at + text.size();
-  for (;;) {
-    while (at != end && (std::isspace(static_cast<unsigned char>(*at)) != 0 || *at == ',')) ++at;
-    if (at == end) return ids;
-    TokenId id = 0;
-    const auto [next, error] = std::from_chars(at, end, id);
-    if (error != std::errc() || id < 0 || static_cast<size_t>(id) >= n_vocab) {
-      return fail("tokenize.id", "stdin: expected token ids below {}, found {}", n_vocab,
-                  ruvltra::quoted(std::string_view(at, static_cast<size_t>(end - at)), 16));
-    }
-    ids.push_back(id);
-    at = next;
-  }
-}
-
 Result<int> tokenize(const Options& options) {
   ASSIGN_OR_RETURN(const auto path, resolve_model(options.model));
   ASSIGN_OR_RETURN(const GgufFile file, GgufFile::open(path));
@@ -71,7 +51,7 @@ Result<int> tokenize(const Options& options) {
   const std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
 
   if (options.decode) {
-    ASSIGN_OR_RETURN(const auto ids, parse_ids(text, tokenizer.n_vocab()));
+    ASSIGN_OR_RETURN(const auto ids, parse_token_ids(text, tokenizer.n_vocab(), "stdin", ErrorKind::kInput));
     write_out(tokenizer.decode(ids, true));
     return kExitOk;
   }
