@@ -217,6 +217,11 @@ TEST(Sampler, MinPAndTopKCut) {
   EXPECT_EQ(last(0, 0.2f), 1);
   EXPECT_EQ(last(0, 1.0f), 0);
   EXPECT_EQ(last(2, 0.1f), 1);
+  // What equals min_p times the best stays.
+  SamplingParams params = params_of(1);
+  params.min_p = 1;
+  auto sampler = sampler_of(params, 3);
+  EXPECT_EQ(token_at(sampler, {1, 1, 0}, std::nextafter(1.0, 0.0)), 1);
 }
 
 // top-p is relative to what top-k left, and min-p comes after top-p.
