@@ -76,16 +76,17 @@ TEST_P(PanelTest, SameBytesWhateverTheThreads) {
 }
 
 TEST_P(PanelTest, NamesTheRowThatIsNotFinite) {
-  const size_t n_rows = 50, k = 512;
-  std::vector<uint8_t> file = random_matrix(format_, n_rows, k, 2);
-  for (const size_t row : {size_t{29}, size_t{43}}) {
+  // Two bad rows, far enough apart to be read by different tasks: the lower one counts.
+  const size_t n_rows = 3000, k = 512;
+  std::vector<uint8_t> file(n_rows * format_.row_bytes(k));
+  for (const size_t row : {size_t{29}, size_t{2900}}) {
     // All ones is a NaN in every place that holds a float.
     std::memset(file.data() + row * format_.row_bytes(k), 0xff, format_.row_bytes(k));
   }
   const auto matrix = pack(file, n_rows, k);
   ASSERT_FALSE(matrix);
   EXPECT_EQ(matrix.error().id, "weights.not_finite");
-  EXPECT_NE(matrix.error().message.find("row 29"), std::string::npos) << matrix.error().message;
+  EXPECT_NE(matrix.error().message.find("row 29:"), std::string::npos) << matrix.error().message;
 }
 
 TEST_P(PanelTest, PassesOnTheReadersError) {
