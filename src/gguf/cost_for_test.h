@@ -35,13 +35,18 @@ constexpr size_t allocation_bound(size_t file_bytes) { return 4 * file_bytes + (
 
 }  // namespace ruvltra::testing
 
-void* operator new(size_t n) {
+void* operator new(size_t n, const std::nothrow_t&) noexcept {
   void* memory = std::malloc(n);
-  if (memory == nullptr) throw std::bad_alloc();
+  if (memory == nullptr) return nullptr;
   const size_t now = ruvltra::testing::live_bytes += malloc_usable_size(memory);
   size_t peak = ruvltra::testing::peak_bytes;
   while (now > peak && !ruvltra::testing::peak_bytes.compare_exchange_weak(peak, now)) {
   }
+  return memory;
+}
+void* operator new(size_t n) {
+  void* memory = operator new(n, std::nothrow);
+  if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
 void operator delete(void* memory) noexcept {
