@@ -14,31 +14,11 @@ namespace {
 // Up to here scanning all pairs for the best one beats keeping them in a queue.
 constexpr size_t kShortWord = 256;
 
-// Positions waiting at one rank, smallest first. They nearly always arrive in ascending order and stay a
-// plain list; the others go through a heap.
-class PositionQueue {
- public:
-  bool empty() const { return next_ == ordered_.size() && late_.empty(); }
-  void push(uint32_t position) {
-    if (ordered_.empty() || position >= ordered_.back()) {
-      ordered_.push_back(position);
-    } else {
-      late_.push(position);
-    }
-  }
-  uint32_t pop() {
-    if (!late_.empty() && (next_ == ordered_.size() || late_.top() < ordered_[next_])) {
-      const uint32_t position = late_.top();
-      late_.pop();
-      return position;
-    }
-    return ordered_[next_++];
-  }
-
- private:
-  std::vector<uint32_t> ordered_;
-  size_t next_ = 0;
-  std::priority_queue<uint32_t, std::vector<uint32_t>, std::greater<>> late_;
+// Positions waiting at one rank. They arrive in ascending order: equal stretches of a word go through the
+// same merges, and of two the left one is never behind. So first in, first out is leftmost first.
+struct PositionQueue {
+  std::vector<uint32_t> positions;
+  size_t n_taken = 0;
 };
 
 }  // namespace
@@ -59,12 +39,12 @@ class LongWord {
     while (!ranks_.empty()) {
       const uint32_t rank = ranks_.top();
       PositionQueue& queue = waiting_[rank];
-      if (queue.empty()) {
+      if (queue.n_taken == queue.positions.size()) {
         waiting_.erase(rank);
         ranks_.pop();
         continue;
       }
-      merge_at(queue.pop(), bpe_.merges_[rank]);
+      merge_at(queue.positions[queue.n_taken++], bpe_.merges_[rank]);
     }
   }
 
@@ -88,7 +68,9 @@ class LongWord {
     if (rank == Bpe::kNoMerge) return;
     const auto [queue, is_new] = waiting_.try_emplace(rank);
     if (is_new) ranks_.push(rank);
-    queue->second.push(position);
+    std::vector<uint32_t>& positions = queue->second.positions;
+    DCHECK(positions.empty() || positions.back() < position);
+    positions.push_back(position);
   }
 
   void merge_at(uint32_t position, const Merge& merge) {

@@ -18,7 +18,8 @@ struct Merge {
 };
 
 // Thread safety: const after construction.
-// Invariants: 1. no pair of ids stands in two merges; 2. `merged` is longer than either part.
+// Invariants: 1. no pair of ids stands in two merges; 2. an id stands for one string of bytes,
+// that of `merged` is that of `left` followed by that of `right`.
 class Bpe {
  public:
   static constexpr uint32_t kNoMerge = UINT32_MAX;
