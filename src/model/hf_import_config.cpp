@@ -7,7 +7,7 @@ namespace ruvltra {
 namespace {
 
 constexpr uint64_t kMaxJsonBytes = uint64_t{64} << 20;
-constexpr uint64_t kMaxJsonValues = 8'000'000;
+constexpr uint64_t kMaxJsonValues = 2'000'000;  // a Qwen2.5 vocabulary with pairs of merges has 0.6 M
 
 // Typed access to config.json.
 class ConfigReader {
