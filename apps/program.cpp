@@ -10,10 +10,8 @@
 namespace ruvltra {
 namespace {
 
-// Words the parser could not place, as a usage error with the nearest known name.
-Error unexpected_words(const CLI::App& root, const CLI::App* verb) {
-  const std::vector<std::string> words = (verb == nullptr ? root : *verb).remaining();
-  const std::string word = words.empty() ? "" : words.front();
+// A word the parser could not place, as a usage error with the nearest known name.
+Error unexpected_word(const CLI::App& root, const CLI::App* verb, const std::string& word) {
   std::vector<std::string> known;
   std::string what;
   if (verb == nullptr && word.rfind('-', 0) != 0) {
@@ -43,6 +41,11 @@ class HelpLayout : public CLI::Formatter {
     label("SUBCOMMAND", "VERB");
     label("Subcommands", "Verbs");
     label("Positionals", "Arguments");
+  }
+  std::string make_usage(const CLI::App* app, std::string name) const override {
+    std::string text = CLI::Formatter::make_usage(app, std::move(name));
+    if (app->get_allow_extras()) text.insert(text.find_last_not_of('\n') + 1, " [TEXT...]");
+    return text;
   }
   std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
     std::string text = CLI::Formatter::make_help(app, std::move(name), mode);
@@ -89,14 +92,35 @@ CLI::App& Program::add_verb(std::string name, std::string description, std::stri
   return *verbs_.back()->app;
 }
 
-Result<int> Program::parse_and_run(int argc, const char* const* argv) {
+void Program::collect_words(CLI::App& app, std::vector<std::string>& words) {
+  app.allow_extras();
+  const auto verb =
+      std::find_if(verbs_.begin(), verbs_.end(), [&](const auto& each) { return each->app == &app; });
+  (*verb)->words = &words;
+}
+
+// `words` are the arguments without the program's name.
+Result<int> Program::parse_and_run(std::vector<std::string> words) {
   for (const auto& verb : verbs_) add_general_options(*verb);
+  const auto first = std::find_if(verbs_.begin(), verbs_.end(), [&](const auto& each) {
+    return !words.empty() && each->app->get_name() == words.front();
+  });
+  std::vector<std::string>* const collected = first == verbs_.end() ? nullptr : (*first)->words;
+  std::vector<std::string> trailing;
+  if (collected != nullptr) {
+    const auto mark = std::find(words.begin(), words.end(), "--");
+    if (mark != words.end()) trailing.assign(mark + 1, words.end());
+    words.erase(mark, words.end());
+  }
   const Verb* chosen = nullptr;
   try {
-    root_.parse(argc, argv);
+    std::reverse(words.begin(), words.end());  // the parser takes them from the back
+    root_.parse(std::move(words));
   } catch (const CLI::ExtrasError&) {
     const auto parsed = root_.get_subcommands();
-    return tl::unexpected<Error>(unexpected_words(root_, parsed.empty() ? nullptr : parsed.front()));
+    const CLI::App* verb = parsed.empty() ? nullptr : parsed.front();
+    const auto remaining = (verb == nullptr ? root_ : *verb).remaining();
+    return tl::unexpected<Error>(unexpected_word(root_, verb, remaining.empty() ? "" : remaining.front()));
   } catch (const CLI::CallForVersion&) {
     print("{}\n", version_line());
     return kExitOk;
@@ -113,6 +137,14 @@ Result<int> Program::parse_and_run(int argc, const char* const* argv) {
     return fail(ErrorKind::kUsage, "usage.no_verb",
                 "expected a verb, found none; try: ruvltra run, or ruvltra --help");
   }
+  if (chosen->words != nullptr) {
+    *chosen->words = chosen->app->remaining();
+    for (const std::string& word : *chosen->words) {
+      if (word.size() > 1 && word[0] == '-')
+        return tl::unexpected<Error>(unexpected_word(root_, chosen->app, word));
+    }
+    chosen->words->insert(chosen->words->end(), trailing.begin(), trailing.end());
+  }
   ASSIGN_OR_RETURN(const ConfigFile config, ConfigFile::find_and_read(chosen->config_path));
   RETURN_IF_ERROR(config.check_keys(root_));
   ASSIGN_OR_RETURN(const Sources sources, resolve_settings(*chosen->app, config));
@@ -125,12 +157,13 @@ Result<int> Program::parse_and_run(int argc, const char* const* argv) {
 
 int Program::main(int argc, const char* const* argv) {
   Result<int> result = kExitOk;
+  std::vector<std::string> words(argv + std::min(argc, 1), argv + argc);
   // llama-bench's spelling of an option; short options of the parser have one letter.
-  std::vector<const char*> words(argv, argv + argc);
-  std::replace_if(
-      words.begin(), words.end(), [](std::string_view word) { return word == "-pg"; }, "--pg");
+  if (!words.empty() && words.front() == "bench") {
+    std::replace(words.begin(), words.end(), std::string("-pg"), std::string("--pg"));
+  }
   try {
-    result = parse_and_run(argc, words.data());
+    result = parse_and_run(std::move(words));
   } catch (const std::bad_alloc&) {
     result = fail(ErrorKind::kMemory, "memory.exhausted", "memory: the system gave no more");
   } catch (const std::exception& error) {

@@ -34,6 +34,9 @@ class Program {
 
   Program();
   CLI::App& add_verb(std::string name, std::string description, std::string examples, Body body);
+  // Words that are no options of this verb are collected here, unchanged, and so is everything after "--".
+  // (The parser's own lists of arguments give brackets and braces a meaning.)
+  void collect_words(CLI::App& app, std::vector<std::string>& words);
   // Parses, resolves the settings, runs the verb; returns the exit code.
   int main(int argc, const char* const* argv);
 
@@ -42,10 +45,11 @@ class Program {
     Body body;
     std::string config_path;  // --config
     bool print_config = false;
+    std::vector<std::string>* words = nullptr;
   };
 
  private:
-  Result<int> parse_and_run(int argc, const char* const* argv);
+  Result<int> parse_and_run(std::vector<std::string> words);
   CLI::App root_;
   std::vector<std::unique_ptr<Verb>> verbs_;
 };

@@ -1,0 +1,259 @@
+#include "repl.h"
+
+#include <functional>
+#include <map>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "console.h"
+#include "line_reader.h"
+#include "settings.h"
+
+namespace ruvltra {
+namespace {
+
+constexpr uint64_t kMaxConversationBytes = uint64_t{16} << 20;
+constexpr std::string_view kBlockMark = "\"\"\"";
+
+// What /set may change while a dialogue runs.
+const std::vector<std::string> kSettings = {
+    "temp", "top-p",     "top-k", "min-p", "repeat-penalty", "presence-penalty", "frequency-penalty",
+    "seed", "max-tokens"};
+
+class Repl {
+ public:
+  Repl(const LoadedModel& model, Conversation& conversation, GenerateParams& params,
+       const ReplOptions& options)
+      : model_(model),
+        conversation_(conversation),
+        params_(params),
+        options_(options),
+        reader_(options.no_history ? std::filesystem::path() : default_history_path()) {}
+
+  Result<int> run();
+
+ private:
+  struct Command {
+    const char* usage;
+    const char* help;
+    std::function<Result<void>(const std::string& argument)> act;
+  };
+  std::map<std::string, Command> commands();
+  Result<void> act(const std::string& line);
+
+  bool read_message(std::string& message);
+  Result<void> answer(const std::function<Result<Generation>(const GenerateHooks&)>& generate);
+  Result<void> ask(const std::string& text);
+  Result<void> retry();
+  Result<void> set(const std::string& argument);
+  Result<void> save(const std::string& path);
+  Result<void> load(const std::string& path);
+  void show() const;
+  void help();
+
+  const LoadedModel& model_;
+  Conversation& conversation_;
+  GenerateParams& params_;
+  const ReplOptions& options_;
+  LineReader reader_;
+  std::string own_file_;  // saved or loaded in this dialogue: may be overwritten
+  std::string last_stats_;
+  bool done_ = false;
+};
+
+// One message: a line, or everything between two """ marks. False at the end of input or on Ctrl+C.
+bool Repl::read_message(std::string& message) {
+  message.clear();
+  std::string line;
+  bool in_block = false;
+  for (;;) {
+    const auto outcome = reader_.read(in_block ? "... " : ">>> ", line);
+    if (outcome != LineReader::Outcome::kLine) {
+      if (outcome == LineReader::Outcome::kEnd || termination_requested()) done_ = true;
+      clear_stop_request();
+      return false;
+    }
+    const bool opens = !in_block && line.starts_with(kBlockMark);
+    if (opens) line.erase(0, kBlockMark.size());
+    in_block = in_block || opens;
+    const bool closes = in_block && line.ends_with(kBlockMark);
+    if (closes) line.erase(line.size() - kBlockMark.size());
+    if (!(opens && line.empty())) message += line;
+    if (!in_block || closes) break;
+    if (!(opens && line.empty())) message += '\n';
+  }
+  if (in_block && message.ends_with('\n')) message.pop_back();
+  reader_.remember(message);
+  return true;
+}
+
+Result<void> Repl::answer(const std::function<Result<Generation>(const GenerateHooks&)>& generate) {
+  ProgressBar bar("reading the prompt", ProgressBar::Unit::kTokens, true);
+  GenerateHooks hooks;
+  hooks.cancel = stop_flag();
+  hooks.on_prompt = bar.callback();
+  hooks.on_text = [](std::string_view piece) { return write_out(piece); };
+  const auto generation = generate(hooks);
+  const bool stopped = stop_requested();
+  if (termination_requested()) done_ = true;
+  clear_stop_request();
+  RETURN_IF_ERROR(generation);
+  write_out(generation->text.ends_with('\n') ? "\n" : "\n\n");
+  if (stopped) print_note("(stopped)");
+  last_stats_ = generation_stats(*generation);
+  if (options_.stats != nullptr && *options_.stats) print_note(last_stats_);
+  return {};
+}
+
+Result<void> Repl::ask(const std::string& text) {
+  return answer([&](const GenerateHooks& hooks) { return conversation_.ask(text, params_, hooks); });
+}
+
+Result<void> Repl::retry() {
+  GenerateParams params = params_;
+  params.seed.reset();
+  return answer([&](const GenerateHooks& hooks) { return conversation_.retry(params, hooks); });
+}
+
+Result<void> Repl::set(const std::string& argument) {
+  const size_t space = argument.find_first_of(" =");
+  std::string name = argument.substr(0, space);
+  std::replace(name.begin(), name.end(), '_', '-');
+  const std::string value =
+      space == std::string::npos ? "" : argument.substr(argument.find_first_not_of(" =", space));
+  if (std::find(kSettings.begin(), kSettings.end(), name) == kSettings.end()) {
+    return fail(ErrorKind::kUsage, "repl.setting", "/set: expected one of {}, found {}{}",
+                fmt::join(kSettings, ", "), ruvltra::quoted(name), did_you_mean(name, kSettings));
+  }
+  CLI::Option* option = options_.settings->get_option("--" + name);
+  try {
+    option->clear();
+    option->add_result(value);
+    option->run_callback();
+  } catch (const CLI::Error& error) {
+    return fail(ErrorKind::kUsage, "repl.setting", "/set: {}", error.what());
+  }
+  if (params_.max_tokens < 0) params_.max_tokens = static_cast<int>(model_.n_context);
+  return {};
+}
+
+Result<void> Repl::save(const std::string& path) {
+  if (path.empty()) return fail(ErrorKind::kUsage, "repl.file", "/save: expected a file name");
+  ASSIGN_OR_RETURN(OutputFile file, OutputFile::create(path, path == own_file_));
+  const std::string text = conversation_.to_json().dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  RETURN_IF_ERROR(file.write({reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
+  RETURN_IF_ERROR(file.commit());
+  own_file_ = path;
+  print_note("saved " + path);
+  return {};
+}
+
+Result<void> Repl::load(const std::string& path) {
+  if (path.empty()) return fail(ErrorKind::kUsage, "repl.file", "/load: expected a file name");
+  ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kMaxConversationBytes));
+  ASSIGN_OR_RETURN(const Json document, parse_json(text, path, {.max_bytes = kMaxConversationBytes}));
+  RETURN_IF_ERROR(conversation_.load_json(document, path));
+  own_file_ = path;
+  print_note(fmt::format("loaded {} messages", conversation_.n_messages()));
+  return {};
+}
+
+void Repl::show() const {
+  std::string out = fmt::format("model {} | context {} of {} tokens | {} threads, {}\n", model_.label(),
+                                conversation_.session().n_tokens(), model_.n_context,
+                                model_.pool->n_threads(), model_.ctx.kernels->isa);
+  if (conversation_.system()) out += fmt::format("system {}\n", *conversation_.system());
+  out += fmt::format(
+      "temp {} | top-p {} | top-k {} | min-p {} | repeat-penalty {} | presence-penalty {} | "
+      "frequency-penalty {}\n",
+      params_.temperature, params_.top_p, params_.top_k, params_.min_p, params_.repeat_penalty,
+      params_.presence_penalty, params_.frequency_penalty);
+  out += fmt::format("max-tokens {} | seed {}", params_.max_tokens,
+                     params_.seed ? fmt::format("{}", *params_.seed) : "drawn for each answer");
+  print_note(out);
+}
+
+std::map<std::string, Repl::Command> Repl::commands() {
+  const auto bye = [this](const std::string&) -> Result<void> {
+    done_ = true;
+    return {};
+  };
+  return {
+      {"/help",
+       {"", "this list", [this](const std::string&) -> Result<void> { return help(), Result<void>(); }}},
+      {"/bye", {"", "leave; Ctrl+D too", bye}},
+      {"/exit", {"", "", bye}},
+      {"/quit", {"", "", bye}},
+      {"/clear",
+       {"", "forget the conversation",
+        [this](const std::string&) -> Result<void> { return conversation_.clear(), Result<void>(); }}},
+      {"/system",
+       {"TEXT", "set the system message",
+        [this](const std::string& text) -> Result<void> {
+          return conversation_.set_system(text), Result<void>();
+        }}},
+      {"/set",
+       {"NAME VALUE", "change a sampling setting, e.g. /set temp 0.2",
+        [this](const auto& a) { return set(a); }}},
+      {"/show",
+       {"", "model and settings",
+        [this](const std::string&) -> Result<void> { return show(), Result<void>(); }}},
+      {"/retry", {"", "another answer to the last message", [this](const std::string&) { return retry(); }}},
+      {"/save", {"FILE", "write the conversation", [this](const auto& a) { return save(a); }}},
+      {"/load", {"FILE", "read a conversation", [this](const auto& a) { return load(a); }}},
+      {"/stats",
+       {"", "speed of the last answer",
+        [this](const std::string&) -> Result<void> {
+          print_note(last_stats_.empty() ? "no answer yet" : last_stats_);
+          return {};
+        }}},
+  };
+}
+
+void Repl::help() {
+  std::string out;
+  for (const auto& [name, command] : commands()) {
+    if (*command.help != '\0')
+      out += fmt::format("  {:<20} {}\n", fmt::format("{} {}", name, command.usage), command.help);
+  }
+  out += "  \"\"\"                  begins and ends a message of several lines\n";
+  out += "  Ctrl+C               stops the answer";
+  print_note(out);
+}
+
+Result<void> Repl::act(const std::string& line) {
+  const size_t space = line.find(' ');
+  const std::string name = line.substr(0, space);
+  const auto all = commands();
+  const auto command = all.find(name);
+  if (command == all.end()) {
+    std::vector<std::string> names;
+    for (const auto& [known, ignored] : all) names.push_back(known);
+    return fail(ErrorKind::kUsage, "repl.command", "unknown command {}{}", ruvltra::quoted(name),
+                did_you_mean(name, names));
+  }
+  const size_t begin = space == std::string::npos ? space : line.find_first_not_of(' ', space);
+  return command->second.act(begin == std::string::npos ? "" : line.substr(begin));
+}
+
+Result<int> Repl::run() {
+  print_note(fmt::format("{}, {} parameters, context {}. /help lists commands, Ctrl+D leaves.",
+                         model_.label(), format_count(model_.weights.shape.n_parameters()),
+                         model_.n_context));
+  std::string message;
+  while (!done_) {
+    if (!read_message(message) || message.find_first_not_of(" \t") == std::string::npos) continue;
+    const auto result = message.front() == '/' ? act(message) : ask(message);
+    if (!result) print_error(result.error());
+  }
+  return termination_requested() ? kExitInterrupted : kExitOk;
+}
+
+}  // namespace
+
+Result<int> run_repl(const LoadedModel& model, Conversation& conversation, GenerateParams& params,
+                     const ReplOptions& options) {
+  return Repl(model, conversation, params, options).run();
+}
+
+}  // namespace ruvltra

@@ -1,0 +1,137 @@
+#include <unistd.h>
+
+#include <iostream>
+#include <iterator>
+
+#include "base/fail.h"
+#include "chat.h"
+#include "console.h"
+#include "load.h"
+#include "options.h"
+#include "repl.h"
+#include "verbs.h"
+
+namespace ruvltra {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  SamplingOptions sampling;
+  Conversation::Options chat;
+  ReplOptions repl;
+  bool interactive = false;
+  bool stats = false;
+  bool json = false;
+  int logprobs = 0;
+  std::vector<std::string> words;
+};
+
+// The words of the command line, then a blank line and standard input if both are given. A final newline of
+// standard input is not part of the prompt.
+Result<std::string> read_prompt(const Options& options) {
+  std::string prompt = fmt::format("{}", fmt::join(options.words, " "));
+  if (isatty(STDIN_FILENO) != 0 || options.interactive) return prompt;
+  std::string input{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  if (!input.empty() && input.back() == '\n') input.pop_back();
+  if (prompt.empty()) return input;
+  return input.empty() ? prompt : prompt + "\n\n" + input;
+}
+
+Result<void> check_usage(const Options& options) {
+  for (const std::string& word : options.words) {
+    if (word.ends_with(".gguf")) {
+      return fail(ErrorKind::kUsage, "run.model_as_prompt",
+                  "run: expected a prompt, found {}; give a model with -m {}", ruvltra::quoted(word), word);
+    }
+  }
+  if (options.chat.parse_special && !options.chat.raw) {
+    return fail(ErrorKind::kUsage, "run.parse_special", "--parse-special: expected --raw beside it");
+  }
+  if (options.json && options.interactive) {
+    return fail(ErrorKind::kUsage, "run.json_interactive",
+                "--json: expected a single answer, found --interactive");
+  }
+  return {};
+}
+
+Result<int> run_once(const Options& options, const LoadedModel& model, Conversation& conversation,
+                     const std::string& prompt) {
+  ProgressBar bar("reading the prompt", ProgressBar::Unit::kTokens, !options.model.no_progress);
+  GenerateHooks hooks;
+  hooks.cancel = stop_flag();
+  hooks.on_prompt = bar.callback();
+  if (!options.json) hooks.on_text = [](std::string_view piece) { return write_out(piece); };
+  ASSIGN_OR_RETURN(const Generation generation, conversation.ask(prompt, options.sampling.params, hooks));
+  if (options.json) {
+    print("{}\n", to_json(generation_json(generation, model)));
+  } else {
+    if (!generation.text.ends_with('\n')) write_out("\n");
+    if (options.sampling.params.n_logprobs > 0) print_note(logprobs_table(generation, model.tokenizer));
+  }
+  if (options.stats) {
+    print_note(fmt::format("loaded {} in {:.2f} s | {} threads, {}", model.label(), model.load_seconds,
+                           model.pool->n_threads(), model.ctx.kernels->isa));
+    print_note(generation_stats(generation));
+  }
+  return stop_requested() ? kExitInterrupted : kExitOk;
+}
+
+Result<int> run(Options& options) {
+  RETURN_IF_ERROR(check_usage(options));
+  ASSIGN_OR_RETURN(const std::string prompt, read_prompt(options));
+  const bool dialogue = options.interactive || (prompt.empty() && isatty(STDIN_FILENO) != 0);
+  if (prompt.empty() && !dialogue) {
+    return fail(ErrorKind::kUsage, "run.no_prompt",
+                "run: expected a prompt as words or on standard input, found none");
+  }
+  ASSIGN_OR_RETURN(const auto model, load_model(options.model));
+  options.sampling.params.n_logprobs = options.logprobs;
+  if (options.sampling.params.max_tokens < 0)
+    options.sampling.params.max_tokens = static_cast<int>(model->n_context);
+  if (has_random_weights(model->file.metadata())) {
+    print_warning(model->label() + ": random weights; the text means nothing");
+  }
+  ASSIGN_OR_RETURN(Conversation conversation, Conversation::make(*model, options.chat));
+  if (conversation.raw() && !options.chat.raw) {
+    print_warning(model->label() + ": no chat template; continuing the prompt as plain text (--raw)");
+  }
+  if (dialogue && prompt.empty())
+    return run_repl(*model, conversation, options.sampling.params, options.repl);
+  ASSIGN_OR_RETURN(const int code, run_once(options, *model, conversation, prompt));
+  if (!options.interactive || termination_requested()) return code;
+  clear_stop_request();
+  return run_repl(*model, conversation, options.sampling.params, options.repl);
+}
+
+}  // namespace
+
+void add_run_verb(Program& program) {
+  auto options = std::make_shared<Options>();
+  CLI::App& app = program.add_verb("run", "Chat, or answer one prompt",
+                                   "  ruvltra run\n"
+                                   "  ruvltra run \"Tell me a story about a fox and a crow.\"\n"
+                                   "  ruvltra run -m model.gguf --temp 0 \"What is a B-tree?\" < notes.txt\n"
+                                   "  ruvltra run --raw -n 64 --seed 7 \"Once upon a time\"\n"
+                                   "  ruvltra run --json --logprobs 3 \"Hello\"\n",
+                                   [options] { return run(*options); });
+  options->sampling.params.max_tokens = -1;
+  options->repl.settings = &app;
+  options->repl.stats = &options->stats;
+  program.collect_words(app, options->words);
+  add_model_options(app, options->model);
+  app.add_option("-s,--system", options->chat.system, "System message")->type_name("TEXT");
+  app.add_flag("-i,--interactive", options->interactive, "Go on with a dialogue after the first answer");
+  app.add_flag("--raw", options->chat.raw, "Continue the prompt as plain text, without the chat template");
+  app.add_flag("--parse-special", options->chat.parse_special,
+               "With --raw: strings such as <|im_end|> in the prompt become control tokens");
+  app.add_flag("--stats", options->stats, "Speed of prompt and answer, on stderr");
+  app.add_flag("--json", options->json, "One JSON document instead of streamed text");
+  app.add_option("--logprobs", options->logprobs,
+                 "Log-probabilities of each token and its N likeliest alternatives")
+      ->check(in_range(0, 20))
+      ->type_name("N");
+  app.add_flag("--no-history", options->repl.no_history, "Keep no history of the dialogue's input");
+  add_sampling_options(app, options->sampling);
+}
+
+}  // namespace ruvltra
