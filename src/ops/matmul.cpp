@@ -10,8 +10,8 @@ namespace {
 constexpr size_t kGroupBytes = size_t{96} << 10;  // panel bytes a thread takes at once
 constexpr size_t kSerialValues = 8192;  // fewer activation values than this are quantised by the caller
 
-// Panels handed out as one unit of work: enough bytes to stream and a multiple of the kernels' tiles of 4 panels, but
-// for small matrices enough units for all threads.
+// Panels handed out as one unit of work: enough bytes to stream and a multiple of the kernels' tiles of 4
+// panels, but for small matrices enough units for all threads.
 size_t panels_per_group(const PackedMatrix& w, size_t n_panels, int n_threads) {
   const size_t by_bytes = std::max<size_t>(4, kGroupBytes / std::max<size_t>(1, w.panel_bytes()));
   const size_t by_threads = std::max<size_t>(1, n_panels / (4 * static_cast<size_t>(n_threads)));
