@@ -52,14 +52,18 @@ struct Question {
 // naming the line, and those of parse_json.
 Result<std::vector<Question>> parse_questions(std::string_view text, const std::string& source);
 
+// Log-probability of each choice as the continuation of the context. Errors: eval.question, eval.context,
+// eval.not_finite.
+Result<std::vector<double>> choice_logprobs(LogitsRun& run, const Tokenizer& tokenizer,
+                                            const Question& question);
+
 struct Accuracy {
   size_t n = 0;
   double acc = 0;       // largest log-likelihood of the choice
   double acc_norm = 0;  // largest log-likelihood per byte
   double acc_se = 0;    // standard error of acc
 };
-// Each choice is scored as the continuation of its context. Errors: eval.question, eval.context,
-// eval.not_finite, eval.cancelled. `progress` counts questions.
+// Errors: those of choice_logprobs, and eval.cancelled. `progress` counts questions.
 Result<Accuracy> multiple_choice(LogitsRun& run, const Tokenizer& tokenizer,
                                  std::span<const Question> questions, const Progress& progress = {});
 

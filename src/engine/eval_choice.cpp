@@ -58,43 +58,8 @@ Result<double> continuation_logprob(LogitsRun& run, std::span<const TokenId> tok
   return sum;
 }
 
-struct Verdict {
-  bool best = false;
-  bool best_per_byte = false;
-};
-
-Result<Verdict> answer_question(LogitsRun& run, const Tokenizer& tokenizer, const Question& question) {
-  ASSIGN_OR_RETURN(const auto context, tokenizer.encode(question.context, Recognise::kUserDefined));
-  std::vector<std::vector<TokenId>> tokens;
-  size_t shared = context.size();
-  for (const std::string& choice : question.choices) {
-    ASSIGN_OR_RETURN(auto whole, tokenizer.encode(question.context + choice, Recognise::kUserDefined));
-    if (whole.size() < 2)
-      return fail("eval.question", "question: expected at least 2 tokens, found {}", whole.size());
-    if (whole.size() > run.max_positions()) {
-      return fail("eval.context", "question: expected at most {} tokens, found {}", run.max_positions(),
-                  whole.size());
-    }
-    // Joining may merge tokens across the boundary: the choice starts where the two differ.
-    const auto differ = std::mismatch(context.begin(), context.end(), whole.begin(), whole.end()).first;
-    shared = std::min({shared, static_cast<size_t>(differ - context.begin()), whole.size() - 1});
-    tokens.push_back(std::move(whole));
-  }
-  shared = std::max<size_t>(shared, 1);
-  run.truncate(0);
-  run.skip(std::span(tokens[0]).first(shared - 1));
-  std::vector<double> logprob, per_byte;
-  for (size_t i = 0; i < tokens.size(); ++i) {
-    ASSIGN_OR_RETURN(const double sum, continuation_logprob(run, tokens[i], shared));
-    run.truncate(shared - 1);
-    logprob.push_back(sum);
-    per_byte.push_back(sum / static_cast<double>(question.choices[i].size()));
-  }
-  const auto picks_answer = [&](const std::vector<double>& scores) {
-    return static_cast<size_t>(std::max_element(scores.begin(), scores.end()) - scores.begin()) ==
-           question.answer;
-  };
-  return Verdict{picks_answer(logprob), picks_answer(per_byte)};
+size_t argmax(const std::vector<double>& values) {
+  return static_cast<size_t>(std::max_element(values.begin(), values.end()) - values.begin());
 }
 
 }  // namespace
@@ -118,15 +83,46 @@ Result<std::vector<Question>> parse_questions(std::string_view text, const std::
   return questions;
 }
 
+Result<std::vector<double>> choice_logprobs(LogitsRun& run, const Tokenizer& tokenizer,
+                                            const Question& question) {
+  ASSIGN_OR_RETURN(const auto context, tokenizer.encode(question.context, Recognise::kUserDefined));
+  std::vector<std::vector<TokenId>> tokens;
+  size_t shared = context.size();
+  for (const std::string& choice : question.choices) {
+    ASSIGN_OR_RETURN(auto whole, tokenizer.encode(question.context + choice, Recognise::kUserDefined));
+    if (whole.size() < 2)
+      return fail("eval.question", "question: expected at least 2 tokens, found {}", whole.size());
+    if (whole.size() > run.max_positions()) {
+      return fail("eval.context", "question: expected at most {} tokens, found {}", run.max_positions(),
+                  whole.size());
+    }
+    // Joining may merge tokens across the boundary: the choice starts where the two differ.
+    const auto differ = std::mismatch(context.begin(), context.end(), whole.begin(), whole.end()).first;
+    shared = std::min({shared, static_cast<size_t>(differ - context.begin()), whole.size() - 1});
+    tokens.push_back(std::move(whole));
+  }
+  shared = std::max<size_t>(shared, 1);
+  run.truncate(0);
+  run.skip(std::span(tokens[0]).first(shared - 1));
+  std::vector<double> logprobs;
+  for (const std::vector<TokenId>& whole : tokens) {
+    ASSIGN_OR_RETURN(const double sum, continuation_logprob(run, whole, shared));
+    run.truncate(shared - 1);
+    logprobs.push_back(sum);
+  }
+  return logprobs;
+}
+
 Result<Accuracy> multiple_choice(LogitsRun& run, const Tokenizer& tokenizer,
                                  std::span<const Question> questions, const Progress& progress) {
   Accuracy result;
   size_t n_best = 0;
   size_t n_best_per_byte = 0;
   for (const Question& question : questions) {
-    ASSIGN_OR_RETURN(const Verdict verdict, answer_question(run, tokenizer, question));
-    n_best += verdict.best;
-    n_best_per_byte += verdict.best_per_byte;
+    ASSIGN_OR_RETURN(std::vector<double> scores, choice_logprobs(run, tokenizer, question));
+    n_best += argmax(scores) == question.answer;
+    for (size_t i = 0; i < scores.size(); ++i) scores[i] /= static_cast<double>(question.choices[i].size());
+    n_best_per_byte += argmax(scores) == question.answer;
     ++result.n;
     if (progress && !progress(result.n, questions.size())) {
       return fail(ErrorKind::kCancelled, "eval.cancelled", "evaluation: stopped on request");

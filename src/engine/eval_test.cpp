@@ -197,6 +197,9 @@ TEST_F(Evaluation, MultipleChoicePicksTheLikelierContinuation) {
       sums.push_back(sum);
       per_byte.push_back(sum / static_cast<double>(choice.size()));
     }
+    const auto logprobs = choice_logprobs(run, tokenizer, question).value();
+    ASSERT_EQ(logprobs.size(), sums.size());
+    for (size_t i = 0; i < sums.size(); ++i) EXPECT_NEAR(logprobs[i], sums[i], 1e-9) << question.choices[i];
     n_best += sums[question.answer] > sums[1 - question.answer];
     n_best_per_byte += per_byte[question.answer] > per_byte[1 - question.answer];
   }
