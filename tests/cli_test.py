@@ -16,6 +16,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ""
 MODEL = os.path.join(ROOT, "models", "nano-q8_0.gguf")
 STORY = "Tell me a story about a fox and a crow."
+# With this seed the model writes 1900 tokens without ending its tale.
+LONG_ANSWER = ["run", "--raw", "--temp", "1", "--seed", "1", "-n", "1900", "-t", "1", "Once upon a time"]
 VERBS = ["run", "quantize", "synth", "show", "tokenize", "eval", "bench", "version", "doctor"]
 
 
@@ -57,7 +59,7 @@ class Usage(Case):
         text = self.ok("--help").decode()
         for verb in VERBS:
             self.assertRegex(text, rf"(?m)^  {verb} ")
-            self.assertIn("Examples:\n  ruvltra " + verb, self.ok(verb, "--help").decode())
+            self.assertRegex(self.ok(verb, "--help").decode(), rf"(?s)\nExamples:\n.*ruvltra {verb}")
         self.assertRegex(self.ok("--version").decode(), r"\Aruvltra \d+\.\d+\.\d+")
 
     def test_wrong_usage_ends_with_2(self):
@@ -317,8 +319,7 @@ class Signals(Case):
         return subprocess.Popen([PROGRAM, *words], stdin=subprocess.DEVNULL, env=environment(), **named)
 
     def test_interrupt_keeps_what_was_written(self):
-        child = self.start("run", "--raw", "--temp", "1", "-n", "1900", "-t", "1", "Once upon a time",
-                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        child = self.start(*LONG_ANSWER, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         first = os.read(child.stdout.fileno(), 1)
         child.send_signal(signal.SIGINT)
         rest, err = child.communicate(timeout=20)
@@ -328,13 +329,10 @@ class Signals(Case):
         (first + rest).decode("utf-8")
 
     def test_interrupted_document_is_whole(self):
-        child = self.start("run", "--json", "--raw", "--temp", "1", "-n", "1900", "-t", "1", "Once upon a time",
-                           stdout=subprocess.PIPE)
-        time.sleep(0.5)
+        child = self.start(*LONG_ANSWER, "--json", stdout=subprocess.PIPE)
+        time.sleep(0.3)
         child.send_signal(signal.SIGTERM)
         out, _ = child.communicate(timeout=20)
-        if child.returncode == 0:
-            self.skipTest("the answer was complete before the signal")
         self.assertEqual(child.returncode, 130)
         if out:
             self.assertEqual(json.loads(out)["finish_reason"], "cancelled")
@@ -443,7 +441,7 @@ class Dialogue(Case):
             self.assertIn("fox", file.read())
 
     def test_interrupt_stops_the_answer_only(self):
-        terminal = Terminal("run", "--no-history", "--temp", "1", "-t", "1", "--raw", "-n", "1900")
+        terminal = Terminal("run", "--no-history", "--temp", "1", "--seed", "1", "-t", "1", "--raw", "-n", "1900")
         terminal.expect(">>> ")
         terminal.send("half a li\x03")
         terminal.expect(">>> ")
