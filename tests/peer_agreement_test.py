@@ -63,7 +63,7 @@ def our_logits(program, model, folder):
         ids = folder / "window.txt"
         ids.write_text(" ".join(map(str, window)))
         out = folder / "window.npy"
-        subprocess.run([program, "eval", "logits", "-m", str(model), "--tokens-file", str(ids), "-o", str(out)],
+        subprocess.run([program, "eval", "logits", "-m", str(model), "--tokens-file", str(ids), "-o", str(out), "--force"],
                        check=True, capture_output=True)
         rows.append(load_npy(out))
     return numpy.concatenate(rows)
