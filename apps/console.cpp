@@ -1,5 +1,6 @@
 #include "console.h"
 
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -8,6 +9,9 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <vector>
+
+#include "base/fail.h"
 
 namespace ruvltra {
 namespace {
@@ -15,6 +19,7 @@ namespace {
 // A signal handler can reach nothing but globals.
 std::atomic<bool> stop_{false};
 std::atomic<bool> terminate_{false};
+int stop_event_ = -1;
 static_assert(std::atomic<bool>::is_always_lock_free);
 
 bool output_closed_ = false;
@@ -23,6 +28,9 @@ bool output_failed_ = false;
 void on_stop_signal(int signal) {
   if (signal != SIGINT) terminate_.store(true);
   if (stop_.exchange(true)) _exit(kExitInterrupted);
+  const int saved = errno;
+  eventfd_write(stop_event_, 1);
+  errno = saved;
 }
 
 // Writes all of `text`; errno tells why not.
@@ -79,6 +87,19 @@ bool write_out(std::string_view text) {
   return false;
 }
 
+Result<std::string> read_input() {
+  std::string text;
+  std::vector<char> piece(size_t{1} << 16);
+  for (;;) {
+    const ssize_t n = ::read(STDIN_FILENO, piece.data(), piece.size());
+    if (stop_requested()) return fail(ErrorKind::kCancelled, "stdin.cancelled", "stopped");
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return fail(ErrorKind::kIo, "stdin.read", "stdin: read failed: {}", std::strerror(errno));
+    if (n == 0) return text;
+    text.append(piece.data(), static_cast<size_t>(n));
+  }
+}
+
 bool output_complete() { return !output_failed_; }
 bool stdout_is_tty() { return isatty(STDOUT_FILENO) != 0; }
 bool stderr_is_tty() { return isatty(STDERR_FILENO) != 0; }
@@ -87,12 +108,8 @@ void print_error(const Error& error) { write_stderr("ruvltra: error: ", one_line
 void print_warning(std::string_view message) { write_stderr("ruvltra: warning: ", one_line(message)); }
 void print_note(std::string_view text) { write_stderr("", text); }
 
-bool colour_wanted() {
-  const char* refused = std::getenv("NO_COLOR");
-  return stdout_is_tty() && (refused == nullptr || *refused == '\0');
-}
-
 void install_signal_handlers() {
+  stop_event_ = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   struct sigaction action {};
   action.sa_handler = on_stop_signal;
   sigemptyset(&action.sa_mask);
@@ -103,7 +120,12 @@ void install_signal_handlers() {
 }
 
 bool stop_requested() { return stop_.load(std::memory_order_relaxed); }
-void clear_stop_request() { stop_.store(false); }
+void clear_stop_request() {
+  eventfd_t ignored;
+  eventfd_read(stop_event_, &ignored);
+  stop_.store(false);
+}
+int stop_event() { return stop_event_; }
 bool termination_requested() { return terminate_.load(); }
 const std::atomic<bool>* stop_flag() { return &stop_; }
 

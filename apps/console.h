@@ -20,7 +20,7 @@ enum Exit { kExitOk = 0, kExitFailure = 1, kExitUsage = 2, kExitInterrupted = 13
 int exit_code(const Error& error);
 
 // --- stdout
-// ---------------------------------------------------------------------------------------------------------
+
 // Writes text and flushes it. False if the reader has gone away (| head): stop producing, then return
 // kExitOk.
 bool write_out(std::string_view text);
@@ -32,31 +32,36 @@ bool print(fmt::format_string<Args...> format, Args&&... args) {
 bool output_complete();
 bool stdout_is_tty();
 
+// --- stdin
+
+// Everything up to its end. Errors: stdin.read; kCancelled after Ctrl+C.
+Result<std::string> read_input();
+
 // --- stderr
-// ---------------------------------------------------------------------------------------------------------
+
 void print_error(const Error& error);          // ruvltra: error: ... (one line)
 void print_warning(std::string_view message);  // ruvltra: warning: ... (one line)
 void print_note(std::string_view text);        // one plain line
 bool stderr_is_tty();
-// Whether escape sequences for colour are welcome on stdout: a tty and no NO_COLOR.
-bool colour_wanted();
 
 // --- Ctrl+C
-// ---------------------------------------------------------------------------------------------------------
+
 // The first SIGINT, SIGTERM or SIGHUP sets a flag that long work polls; a second one ends the program with
 // 130 at once.
 void install_signal_handlers();
 bool stop_requested();
 void clear_stop_request();     // a dialogue goes on after Ctrl+C ...
 bool termination_requested();  // ... but not after SIGTERM or SIGHUP
+// Readable once a stop was requested: for poll(), so that no signal slips in between a check and a wait.
+int stop_event();
 // The same flag for code that takes a pointer.
 const std::atomic<bool>* stop_flag();
 
 // --- progress
-// ------------------------------------------------------------------------------------------------------- One
-// redrawn line with percent, rate and remaining time when stderr is a tty and progress is wanted; otherwise
-// one line every 10 seconds. Pass progress.callback() as a base/log.h Progress: it also asks to stop after
-// Ctrl+C.
+
+// One redrawn line with percent, rate and remaining time when stderr is a tty and progress is wanted;
+// otherwise one line every 10 seconds. Pass progress.callback() as a base/log.h Progress: it also asks to
+// stop after Ctrl+C.
 class ProgressBar {
  public:
   enum class Unit { kBytes, kTokens, kItems };

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <histedit.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,15 +22,24 @@ namespace {
 
 constexpr int kHistoryLines = 1000;
 
-// Replaces the library's own reader, which would retry after a signal: Ctrl+C must end the line.
+// False when a stop is requested before there is input.
+bool wait_for_input(int descriptor) {
+  pollfd events[2] = {{descriptor, POLLIN, 0}, {stop_event(), POLLIN, 0}};
+  while (poll(events, 2, -1) < 0 && errno == EINTR) {
+  }
+  return !stop_requested();
+}
+
+// Replaces the library's own reader, which would wait on after a signal: Ctrl+C must end the line.
 int read_wide_character(EditLine* editor, wchar_t* out) {
   FILE* input = nullptr;
   el_get(editor, EL_GETFP, 0, &input);
   std::string bytes;
   for (;;) {
     char byte = 0;
+    if (!wait_for_input(fileno(input))) return -1;
     const ssize_t n = ::read(fileno(input), &byte, 1);
-    if (n < 0 && errno == EINTR && !stop_requested()) continue;
+    if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return static_cast<int>(n);
     bytes += byte;
     if (utf8_sequence_length(bytes) == bytes.size()) {

@@ -98,7 +98,7 @@ Result<void> Repl::answer(const std::function<Result<Generation>(const GenerateH
   if (termination_requested()) done_ = true;
   clear_stop_request();
   RETURN_IF_ERROR(generation);
-  write_out(generation->text.ends_with('\n') ? "\n" : "\n\n");
+  if (!write_out(generation->text.ends_with('\n') ? "\n" : "\n\n")) done_ = true;
   if (stopped) print_note("(stopped)");
   last_stats_ = generation_stats(*generation);
   if (options_.stats != nullptr && *options_.stats) print_note(last_stats_);
@@ -229,8 +229,9 @@ Result<void> Repl::act(const std::string& line) {
   if (command == all.end()) {
     std::vector<std::string> names;
     for (const auto& [known, ignored] : all) names.push_back(known);
+    const std::string hint = did_you_mean(name, names);
     return fail(ErrorKind::kUsage, "repl.command", "unknown command {}{}", ruvltra::quoted(name),
-                did_you_mean(name, names));
+                hint.empty() ? "; /help lists them" : hint);
   }
   const size_t begin = space == std::string::npos ? space : line.find_first_not_of(' ', space);
   return command->second.act(begin == std::string::npos ? "" : line.substr(begin));

@@ -1,8 +1,5 @@
 #include <unistd.h>
 
-#include <iostream>
-#include <iterator>
-
 #include "base/fail.h"
 #include "chat.h"
 #include "console.h"
@@ -31,7 +28,7 @@ struct Options {
 Result<std::string> read_prompt(const Options& options) {
   std::string prompt = fmt::format("{}", fmt::join(options.words, " "));
   if (isatty(STDIN_FILENO) != 0 || options.interactive) return prompt;
-  std::string input{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  ASSIGN_OR_RETURN(std::string input, read_input());
   if (!input.empty() && input.back() == '\n') input.pop_back();
   if (prompt.empty()) return input;
   return input.empty() ? prompt : prompt + "\n\n" + input;

@@ -1,5 +1,3 @@
-#include <iostream>
-#include <iterator>
 
 #include "base/fail.h"
 #include "base/utf8.h"
@@ -48,7 +46,7 @@ Result<int> tokenize(const Options& options) {
   ASSIGN_OR_RETURN(const GgufFile file, GgufFile::open(path));
   ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::load(file.metadata()));
   tokenizer.set_nfc(!options.no_nfc);
-  const std::string text{std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+  ASSIGN_OR_RETURN(const std::string text, read_input());
 
   if (options.decode) {
     ASSIGN_OR_RETURN(const auto ids, parse_token_ids(text, tokenizer.n_vocab(), "stdin", ErrorKind::kInput));

@@ -446,7 +446,7 @@ class Dialogue(Case):
         terminal.send("half a li\x03")
         terminal.expect(">>> ")
         terminal.send("Once upon a time\n")
-        terminal.expect(r"time\r\n.*\w")
+        terminal.expect(r"time\r\n(?!>>>).*\w")
         terminal.send("\x03")
         terminal.expect(r"\(stopped\)")
         terminal.expect(">>> ")
