@@ -16,8 +16,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ""
 MODEL = os.path.join(ROOT, "models", "nano-q8_0.gguf")
 STORY = "Tell me a story about a fox and a crow."
-# With this seed the model writes 1900 tokens without ending its tale.
-LONG_ANSWER = ["run", "--raw", "--temp", "1", "--seed", "1", "-n", "1900", "-t", "1", "Once upon a time"]
+# With this seed the model writes 1900 tokens without ending its tale; scalar kernels take seconds for it.
+LONG_ANSWER = ["run", "--raw", "--temp", "1", "--seed", "1", "-n", "1900", "-t", "1", "--isa", "scalar", "Once upon a time"]
 VERBS = ["run", "quantize", "synth", "show", "tokenize", "eval", "bench", "version", "doctor"]
 
 
@@ -441,7 +441,8 @@ class Dialogue(Case):
             self.assertIn("fox", file.read())
 
     def test_interrupt_stops_the_answer_only(self):
-        terminal = Terminal("run", "--no-history", "--temp", "1", "--seed", "1", "-t", "1", "--raw", "-n", "1900")
+        terminal = Terminal("run", "--no-history", "--temp", "1", "--seed", "1", "-t", "1", "--isa", "scalar", "--raw",
+                            "-n", "1900")
         terminal.expect(">>> ")
         terminal.send("half a li\x03")
         terminal.expect(">>> ")
