@@ -116,6 +116,8 @@ LineReader::Outcome LineReader::read(const std::string& prompt, std::string& lin
     return stop_requested() ? Outcome::kInterrupted : Outcome::kEnd;
   }
   impl_->prompt = prompt;
+  // Before the prompt shows: a key pressed at once must find the editor, not the terminal's own line mode.
+  el_set(impl_->editor, EL_PREP_TERM, 1);
   int n = 0;
   const char* text = el_gets(impl_->editor, &n);
   if (text == nullptr || n <= 0) {
