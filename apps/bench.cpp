@@ -109,7 +109,8 @@ class Runner {
   static Result<Runner> make(const LoadedWeights& model, ThreadPool& pool, size_t n_positions) {
     const ModelShape& shape = model.weights.shape;
     ASSIGN_OR_RETURN(KvPool kv, KvPool::make(shape, model.kv_type, KvPool::pages_for(n_positions)));
-    const Workspace::Options room = {.max_tokens = kPrefillRows, .max_positions = n_positions, .exact = false};
+    const Workspace::Options room = {
+        .max_tokens = kPrefillRows, .max_positions = n_positions, .exact = false};
     ASSIGN_OR_RETURN(Workspace workspace, Workspace::make(shape, room, pool.n_threads()));
     ASSIGN_OR_RETURN(auto logits, AlignedBuffer<float>::make(shape.n_vocab));
     return Runner(model, pool, std::move(kv), std::move(workspace), std::move(logits));
