@@ -13,7 +13,7 @@ demo: build
 	@echo
 	@echo 'build/ruvltra run "Tell me a story about a fox and a crow."'
 	@echo
-	@build/ruvltra run --seed 1 --temp 0.5 --max-tokens 160 --stats "Tell me a story about a fox and a crow."
+	@build/ruvltra run --seed 1 --temp 0.5 --max-tokens 160 --stats "Tell me a story about a fox and a crow." < /dev/null
 
 test: packages
 	@tools/dev test

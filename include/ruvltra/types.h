@@ -23,7 +23,8 @@ struct ChatMessage {
   std::vector<ToolCall> tool_calls;
 };
 
-// How the next token is drawn (docs/engine.md, sampling). Order: bias, penalties, temperature, top-k, top-p, min-p.
+// How the next token is drawn (docs/engine.md, sampling). Order: bias, penalties, temperature, top-k, top-p,
+// min-p.
 struct SamplingParams {
   float temperature = 0.7f;       // 0..2, 0 = greedy
   float top_p = 0.9f;             // (0, 1]

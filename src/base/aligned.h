@@ -60,7 +60,8 @@ class AlignedBuffer {
     }
   };
   static tl::unexpected<Error> out_of_memory(size_t n_bytes) {
-    return fail(ErrorKind::kMemory, "memory.exhausted", "memory: needs {} bytes, the system gave none", n_bytes);
+    return fail(ErrorKind::kMemory, "memory.exhausted", "memory: needs {} bytes, the system gave none",
+                n_bytes);
   }
   std::unique_ptr<T, Release> data_;
   size_t size_ = 0;

@@ -64,7 +64,8 @@ TEST(Utf8, AcceptsExactlyTheScalarValues) {
     for (size_t n = 1; n < text.size(); ++n) ASSERT_EQ(utf8_incomplete_tail(text.substr(0, n)), n);
     ASSERT_EQ(utf8_incomplete_tail(text), 0u);
   }
-  for (const std::string bad : {"\xC0\x80", "\xE0\x80\x80", "\xF0\x80\x80\x80", "\xF4\x90\x80\x80", "\x80", "\xFF"}) {
+  for (const std::string bad :
+       {"\xC0\x80", "\xE0\x80\x80", "\xF0\x80\x80\x80", "\xF4\x90\x80\x80", "\x80", "\xFF"}) {
     EXPECT_FALSE(utf8_is_valid(bad));
     EXPECT_EQ(utf8_incomplete_tail(bad), 0u);
   }
@@ -98,7 +99,8 @@ TEST(AlignedBufferTest, IsAlignedZeroedAndMovable) {
     AlignedBuffer<float> moved = std::move(*buffer);
     EXPECT_EQ(moved[n - 1], 1.0f);
   }
-  EXPECT_EQ(AlignedBuffer<float>::make(std::numeric_limits<size_t>::max() / 2).error().id, "memory.exhausted");
+  EXPECT_EQ(AlignedBuffer<float>::make(std::numeric_limits<size_t>::max() / 2).error().id,
+            "memory.exhausted");
   EXPECT_EQ(AlignedBuffer<float>::make(size_t{1} << 58).error().id, "memory.exhausted");
 }
 

@@ -1,5 +1,5 @@
-// Reading bytes nobody vouches for: checked integers, checked extents, and a cursor that cannot run past its end.
-// Every parser goes through this file; nothing else turns input bytes into numbers.
+// Reading bytes nobody vouches for: checked integers, checked extents, and a cursor that cannot run past its
+// end. Every parser goes through this file; nothing else turns input bytes into numbers.
 #pragma once
 
 #include <bit>

@@ -68,12 +68,13 @@ Result<void> InputFile::read_at(uint64_t offset, std::span<uint8_t> out) const {
                             static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
-      return fail(ErrorKind::kIo, "file.read", "{}: read of {} bytes at {} failed: {}", path_.string(), out.size(), offset,
-                  std::strerror(errno));
+      return fail(ErrorKind::kIo, "file.read", "{}: read of {} bytes at {} failed: {}", path_.string(),
+                  out.size(), offset, std::strerror(errno));
     }
     if (n == 0) {
-      return fail(ErrorKind::kIo, "file.truncated", "{}: expected {} bytes at offset {}, found {} (the file shrank)",
-                  path_.string(), out.size(), offset, done);
+      return fail(ErrorKind::kIo, "file.truncated",
+                  "{}: expected {} bytes at offset {}, found {} (the file shrank)", path_.string(),
+                  out.size(), offset, done);
     }
     done += static_cast<size_t>(n);
   }
@@ -83,7 +84,8 @@ Result<void> InputFile::read_at(uint64_t offset, std::span<uint8_t> out) const {
 Result<std::vector<uint8_t>> read_file(const std::filesystem::path& path, uint64_t max_bytes) {
   ASSIGN_OR_RETURN(const InputFile file, InputFile::open(path));
   if (file.size() > max_bytes) {
-    return fail("file.too_large", "{}: expected at most {} bytes, found {}", path.string(), max_bytes, file.size());
+    return fail("file.too_large", "{}: expected at most {} bytes, found {}", path.string(), max_bytes,
+                file.size());
   }
   std::vector<uint8_t> bytes(file.size());
   RETURN_IF_ERROR(file.read_at(0, bytes));
@@ -130,13 +132,15 @@ Result<OutputFile> OutputFile::create(const std::filesystem::path& path, bool ov
     return fail(ErrorKind::kUsage, "file.exists", "{}: exists already; --force overwrites it", path.string());
   }
   if (std::filesystem::is_directory(path, ignored)) {
-    return fail(ErrorKind::kIo, "file.not_regular", "{}: expected a file name, found a directory", path.string());
+    return fail(ErrorKind::kIo, "file.not_regular", "{}: expected a file name, found a directory",
+                path.string());
   }
   std::filesystem::path temporary = path;
   temporary += fmt::format(".tmp{}", getpid());
   const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   if (descriptor < 0) {
-    return fail(ErrorKind::kIo, "file.create", "{}: cannot create: {}", temporary.string(), std::strerror(errno));
+    return fail(ErrorKind::kIo, "file.create", "{}: cannot create: {}", temporary.string(),
+                std::strerror(errno));
   }
   return OutputFile(path, temporary, descriptor);
 }
@@ -174,8 +178,8 @@ Result<void> OutputFile::write_at(uint64_t offset, std::span<const uint8_t> byte
                              static_cast<off_t>(offset + done));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
-      return fail(ErrorKind::kIo, "file.write", "{}: write of {} bytes failed: {}", temporary_.string(), bytes.size(),
-                  std::strerror(errno));
+      return fail(ErrorKind::kIo, "file.write", "{}: write of {} bytes failed: {}", temporary_.string(),
+                  bytes.size(), std::strerror(errno));
     }
     done += static_cast<size_t>(n);
   }
@@ -184,12 +188,14 @@ Result<void> OutputFile::write_at(uint64_t offset, std::span<const uint8_t> byte
 
 Result<void> OutputFile::commit() {
   const auto failed = [&](const char* step) {
-    return fail(ErrorKind::kIo, "file.commit", "{}: {} failed: {}", path_.string(), step, std::strerror(errno));
+    return fail(ErrorKind::kIo, "file.commit", "{}: {} failed: {}", path_.string(), step,
+                std::strerror(errno));
   };
   if (fsync(descriptor_) != 0) return failed("sync");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) return failed("rename");
   ::close(std::exchange(descriptor_, -1));
-  const std::filesystem::path folder = path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
+  const std::filesystem::path folder =
+      path_.has_parent_path() ? path_.parent_path() : std::filesystem::path(".");
   const int folder_descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (folder_descriptor >= 0) {
     fsync(folder_descriptor);

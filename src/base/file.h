@@ -11,7 +11,8 @@
 
 namespace ruvltra {
 
-// A regular file opened for reading; its size is fixed at open.  Thread safety: const calls may run in parallel.
+// A regular file opened for reading; its size is fixed at open.  Thread safety: const calls may run in
+// parallel.
 class InputFile {
  public:
   // Errors: file.not_found, file.not_regular (directory, FIFO, device), file.denied, file.open.
@@ -39,7 +40,8 @@ class InputFile {
 Result<std::vector<uint8_t>> read_file(const std::filesystem::path& path, uint64_t max_bytes);
 Result<std::string> read_text_file(const std::filesystem::path& path, uint64_t max_bytes);
 
-// A read-only mapping of a whole file. The file must not shrink while mapped: a later access would be a SIGBUS.
+// A read-only mapping of a whole file. The file must not shrink while mapped: a later access would be a
+// SIGBUS.
 class MappedFile {
  public:
   static Result<MappedFile> open(const InputFile& file);
@@ -56,7 +58,8 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-// Writes to a temporary name beside `path`; commit() syncs and renames. Without commit() nothing is left behind.
+// Writes to a temporary name beside `path`; commit() syncs and renames. Without commit() nothing is left
+// behind.
 class OutputFile {
  public:
   // An existing `path` without `overwrite` gives file.exists (a usage error).
@@ -65,8 +68,9 @@ class OutputFile {
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&& other) noexcept;
 
-  Result<void> write(std::span<const uint8_t> bytes);                      // appends
-  Result<void> write_at(uint64_t offset, std::span<const uint8_t> bytes);  // positions are independent of write()
+  Result<void> write(std::span<const uint8_t> bytes);  // appends
+  Result<void> write_at(uint64_t offset,
+                        std::span<const uint8_t> bytes);  // positions are independent of write()
   uint64_t position() const { return position_; }
   Result<void> commit();
 

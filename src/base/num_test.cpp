@@ -13,7 +13,7 @@ double half_value(f16_t half) {
   const int sign = half >> 15;
   const int exponent = half >> 10 & 31;
   const int mantissa = half & 1023;
-  const double magnitude = exponent == 31   ? (mantissa ? std::nan("") : INFINITY)
+  const double magnitude = exponent == 31  ? (mantissa ? std::nan("") : INFINITY)
                            : exponent == 0 ? std::ldexp(mantissa, -24)
                                            : std::ldexp(1024 + mantissa, exponent - 25);
   return sign ? -magnitude : magnitude;
@@ -58,7 +58,7 @@ TEST(Bf16, RoundTripsAndRounds) {
       ASSERT_EQ(f32_to_bf16(value), bits);
     }
   }
-  EXPECT_EQ(f32_to_bf16(1.00390625f), 0x3f80);                  // a tie goes to even
+  EXPECT_EQ(f32_to_bf16(1.00390625f), 0x3f80);  // a tie goes to even
   EXPECT_EQ(f32_to_bf16(std::nextafter(1.00390625f, 2.0f)), 0x3f81);
 }
 

@@ -13,8 +13,8 @@
 namespace ruvltra {
 namespace {
 
-// About 30 microseconds of pause instructions: shorter than a futex round trip, long enough for the gap between
-// two phases of a layer.
+// About 30 microseconds of pause instructions: shorter than a futex round trip, long enough for the gap
+// between two phases of a layer.
 constexpr int kSpinRounds = 2000;
 
 void pause_cpu() {
@@ -27,7 +27,8 @@ void pause_cpu() {
 
 int usable_cpus() {
   cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return static_cast<int>(std::thread::hardware_concurrency());
+  if (sched_getaffinity(0, sizeof set, &set) != 0)
+    return static_cast<int>(std::thread::hardware_concurrency());
   return CPU_COUNT(&set);
 }
 
@@ -98,7 +99,8 @@ void ThreadPool::work(int thread) {
 void ThreadPool::worker_loop(int thread) {
   uint32_t seen = 0;
   for (;;) {
-    for (int round = 0; round < spin_rounds_ && epoch_.load(std::memory_order_acquire) == seen; ++round) pause_cpu();
+    for (int round = 0; round < spin_rounds_ && epoch_.load(std::memory_order_acquire) == seen; ++round)
+      pause_cpu();
     if (epoch_.load() == seen) {
       sleepers_.fetch_add(1);
       epoch_.wait(seen);

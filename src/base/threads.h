@@ -15,8 +15,8 @@ namespace ruvltra {
 int physical_cores();
 
 // Thread safety: parallel_for may be called by one thread at a time, and not from inside a task.
-// The calling thread works too, as thread 0; n_threads - 1 workers wait: first spinning, then asleep on a futex.
-// Tasks are handed out one by one in ascending order, so a preempted thread delays only its own task.
+// The calling thread works too, as thread 0; n_threads - 1 workers wait: first spinning, then asleep on a
+// futex. Tasks are handed out one by one in ascending order, so a preempted thread delays only its own task.
 class ThreadPool {
  public:
   explicit ThreadPool(int n_threads);
@@ -30,7 +30,9 @@ class ThreadPool {
   template <class F>
   void parallel_for(size_t n_tasks, F&& f) {
     using Function = std::remove_reference_t<F>;
-    run(n_tasks, [](void* context, size_t task, int thread) { (*static_cast<Function*>(context))(task, thread); },
+    run(
+        n_tasks,
+        [](void* context, size_t task, int thread) { (*static_cast<Function*>(context))(task, thread); },
         const_cast<void*>(static_cast<const void*>(&f)));
   }
 

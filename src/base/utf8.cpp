@@ -4,8 +4,8 @@ namespace ruvltra {
 namespace {
 
 struct LeadByte {
-  size_t length;        // 0: not a lead byte
-  unsigned char low;    // allowed range of the second byte
+  size_t length;      // 0: not a lead byte
+  unsigned char low;  // allowed range of the second byte
   unsigned char high;
 };
 
@@ -45,7 +45,9 @@ size_t utf8_sequence_length(std::string_view text) {
 }
 
 char32_t utf8_decode(std::string_view text, size_t& position) {
-  const auto byte = [&](size_t i) { return static_cast<char32_t>(static_cast<unsigned char>(text[position + i])); };
+  const auto byte = [&](size_t i) {
+    return static_cast<char32_t>(static_cast<unsigned char>(text[position + i]));
+  };
   const char32_t first = byte(0);
   char32_t code_point;
   size_t length;

@@ -65,7 +65,7 @@ class Candidates {
   }
 
   // The i-th candidate, or -1 past the last one. Ask in ascending order of i.
-  TokenId at(size_t i) {
+  TokenId nth(size_t i) {
     while (i >= n_sorted_) {
       if (n_sorted_ == order_.size() && !widen()) return -1;
       sort_more();
@@ -281,7 +281,7 @@ TokenId Sampler::draw(float highest, double u) {
   // What top-k left is the whole that top-p cuts from.
   double total = 0;
   if (params_.top_k > 0) {
-    for (size_t i = 0; i < n_top && candidates.at(i) >= 0; ++i) total += weight(candidates.at(i));
+    for (size_t i = 0; i < n_top && candidates.nth(i) >= 0; ++i) total += weight(candidates.nth(i));
   } else {
     total = sum_of_exponentials(work_, highest, scale);
   }
@@ -292,7 +292,7 @@ TokenId Sampler::draw(float highest, double u) {
   double sum = 0;
   TokenId last = -1;
   for (size_t i = 0; i < n_top; ++i) {
-    const TokenId token = candidates.at(i);
+    const TokenId token = candidates.nth(i);
     if (token < 0) break;
     const double w = weight(token);
     if (i > 0 && w < static_cast<double>(params_.min_p)) break;  // the best weight is 1
@@ -304,7 +304,7 @@ TokenId Sampler::draw(float highest, double u) {
   }
   if (!cuts) return last;
   const auto hit = std::upper_bound(cumulative_.begin(), cumulative_.end(), u * sum);
-  return hit == cumulative_.end() ? last : candidates.at(static_cast<size_t>(hit - cumulative_.begin()));
+  return hit == cumulative_.end() ? last : candidates.nth(static_cast<size_t>(hit - cumulative_.begin()));
 }
 
 void Sampler::fill_logprobs(std::span<const float> row, Sampled& sampled) {
@@ -317,7 +317,7 @@ void Sampler::fill_logprobs(std::span<const float> row, Sampled& sampled) {
   sampled.logprob = logprob(sampled.token);
   Candidates candidates(row, highest, 4.0f, order_);
   for (int i = 0; i < params_.n_logprobs; ++i) {
-    const TokenId token = candidates.at(static_cast<size_t>(i));
+    const TokenId token = candidates.nth(static_cast<size_t>(i));
     if (token < 0) break;
     sampled.top.push_back({token, logprob(token)});
   }
