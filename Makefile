@@ -6,8 +6,8 @@ packages:
 	@tools/install-packages
 
 build: packages
-	@cmake --preset release >/dev/null
-	@cmake --build --preset release
+	@cmake --preset release > /dev/null
+	@cmake --build --preset release --target ruvltra
 
 demo: build
 	@echo
