@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <exception>
 #include <fstream>
 #include <set>
 #include <string>
@@ -50,11 +51,15 @@ int physical_cores() {
   return std::max(1, cores.empty() ? usable_cpus() : static_cast<int>(cores.size()));
 }
 
-ThreadPool::ThreadPool(int n_threads)
-    : n_threads_(n_threads), spin_rounds_(n_threads <= usable_cpus() ? kSpinRounds : 0) {
+ThreadPool::ThreadPool(int n_threads) : spin_rounds_(n_threads <= usable_cpus() ? kSpinRounds : 0) {
   CHECK(n_threads >= 1);
-  for (int thread = 1; thread < n_threads; ++thread) {
-    workers_.emplace_back([this, thread] { worker_loop(thread); });
+  workers_.reserve(static_cast<size_t>(n_threads) - 1);
+  try {
+    for (; n_threads_ < n_threads; ++n_threads_) {
+      workers_.emplace_back([this, thread = n_threads_] { worker_loop(thread); });
+    }
+  } catch (const std::exception&) {
+    // A limit on processes or memory: the threads made so far are joined or used, never abandoned.
   }
 }
 

@@ -19,6 +19,7 @@ int physical_cores();
 // futex. Tasks are handed out one by one in ascending order, so a preempted thread delays only its own task.
 class ThreadPool {
  public:
+  // Where the system grants fewer threads than asked for, the pool works with those it got.
   explicit ThreadPool(int n_threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -42,7 +43,7 @@ class ThreadPool {
   void work(int thread);
   void worker_loop(int thread);
 
-  const int n_threads_;
+  int n_threads_ = 1;
   const int spin_rounds_;
   std::vector<std::thread> workers_;
 

@@ -1,7 +1,11 @@
 #include "base/threads.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <fstream>
 #include <numeric>
 #include <vector>
 
@@ -42,6 +46,38 @@ TEST(ThreadPool, ResultsAreVisibleToTheCaller) {
     pool.parallel_for(values.size(), [&](size_t task, int) { values[task] = loop * task; });
     for (size_t i = 0; i < values.size(); ++i) ASSERT_EQ(values[i], loop * i);
   }
+}
+
+// In a process of its own: with room for a few stacks only. True if the pool is smaller than asked and works.
+bool works_with_few_threads() {
+  constexpr int kAsked = 64;
+  const auto page = static_cast<rlim_t>(sysconf(_SC_PAGESIZE));
+  rlim_t n_pages = 0;
+  std::ifstream("/proc/self/statm") >> n_pages;
+  const rlim_t room = n_pages * page + (rlim_t{64} << 20);
+  const rlimit limit{room, room};
+  if (setrlimit(RLIMIT_AS, &limit) != 0) return false;
+  ThreadPool pool(kAsked);
+  std::atomic<int> sum{0};
+  pool.parallel_for(100, [&](size_t task, int) { sum += static_cast<int>(task); });
+  return pool.n_threads() < kAsked && sum.load() == 4950;
+}
+
+TEST(ThreadPool, MakesDoWithTheThreadsItGets) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer needs the address space itself";
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+  GTEST_SKIP() << "a sanitizer needs the address space itself";
+#endif
+#endif
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) _exit(works_with_few_threads() ? 0 : 1);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status)) << "ended by signal " << WTERMSIG(status);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST(PhysicalCores, IsPositive) { EXPECT_GE(physical_cores(), 1); }
