@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <limits>
@@ -144,6 +145,55 @@ TEST_F(FileTest, OutputAppearsOnlyWhenCommitted) {
   EXPECT_EQ(read_text_file(path, 1).error().id, "file.too_large");
   EXPECT_EQ(OutputFile::create(path, false).error().id, "file.exists");
   EXPECT_TRUE(OutputFile::create(path, true));
+}
+
+TEST_F(FileTest, OutputIsNeverADirectoryPipeOrDevice) {
+  ASSERT_EQ(mkfifo((folder_ / "pipe").c_str(), 0600), 0);
+  fs::create_symlink(folder_ / "none", folder_ / "dangling");
+  fs::create_symlink("/dev/null", folder_ / "link");
+  for (const bool overwrite : {false, true}) {
+    for (const fs::path& path :
+         {folder_, folder_ / "pipe", fs::path("/dev/null"), folder_ / "link", folder_ / "dangling"}) {
+      const auto file = OutputFile::create(path, overwrite);
+      ASSERT_FALSE(file) << path;
+      EXPECT_EQ(file.error().id, "file.not_regular") << path;
+    }
+  }
+  EXPECT_TRUE(fs::is_fifo(folder_ / "pipe"));
+}
+
+TEST_F(FileTest, OutputFollowsALink) {
+  fs::create_directory(folder_ / "far");
+  std::ofstream(folder_ / "far" / "data") << "old";
+  fs::create_symlink(folder_ / "far" / "data", folder_ / "link");
+  EXPECT_EQ(OutputFile::create(folder_ / "link", false).error().id, "file.exists");
+  const uint8_t bytes[] = {'n', 'e', 'w'};
+  auto file = OutputFile::create(folder_ / "link", true);
+  ASSERT_TRUE(file);
+  ASSERT_TRUE(file->write(bytes));
+  ASSERT_TRUE(file->commit());
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
+  EXPECT_EQ(read_text_file(folder_ / "far" / "data", 100).value(), "new");
+}
+
+TEST_F(FileTest, OutputLeavesFilesThatBearItsTemporaryName) {
+  const fs::path path = folder_ / "out";
+  fs::path taken = path;
+  taken += ".tmp" + std::to_string(getpid()) + ".0";
+  std::ofstream(folder_ / "victim") << "kept";
+  fs::create_symlink(folder_ / "victim", taken);
+  const uint8_t one[] = {'1'};
+  const uint8_t two[] = {'2'};
+  auto first = OutputFile::create(path, true);
+  auto second = OutputFile::create(path, true);
+  ASSERT_TRUE(first && second);
+  ASSERT_TRUE(first->write(one));
+  ASSERT_TRUE(second->write(two));
+  ASSERT_TRUE(first->commit());
+  EXPECT_EQ(read_text_file(path, 100).value(), "1");
+  ASSERT_TRUE(second->commit());
+  EXPECT_EQ(read_text_file(path, 100).value(), "2");
+  EXPECT_EQ(read_text_file(folder_ / "victim", 100).value(), "kept");
 }
 
 }  // namespace

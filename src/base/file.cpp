@@ -126,23 +126,45 @@ void MappedFile::release(uint64_t offset, uint64_t length) const {
   if (begin < end && end <= size_) madvise(const_cast<uint8_t*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
-Result<OutputFile> OutputFile::create(const std::filesystem::path& path, bool overwrite) {
-  std::error_code ignored;
-  if (!overwrite && std::filesystem::exists(path, ignored)) {
+namespace {
+
+// The file that a write to `path` means: what a symbolic link stands for, which the rename would replace.
+Result<std::filesystem::path> output_target(const std::filesystem::path& path, bool overwrite) {
+  std::error_code error;
+  if (!std::filesystem::exists(std::filesystem::symlink_status(path, error))) return path;
+  struct stat info;
+  const bool found = ::stat(path.c_str(), &info) == 0;
+  if (!found || !S_ISREG(info.st_mode)) {
+    return fail(ErrorKind::kIo, "file.not_regular", "{}: expected a regular file or a new name, found {}",
+                path.string(), found ? file_kind(info.st_mode) : "a symbolic link that leads nowhere");
+  }
+  if (!overwrite) {
     return fail(ErrorKind::kUsage, "file.exists", "{}: exists already; --force overwrites it", path.string());
   }
-  if (std::filesystem::is_directory(path, ignored)) {
-    return fail(ErrorKind::kIo, "file.not_regular", "{}: expected a file name, found a directory",
-                path.string());
+  std::filesystem::path target = std::filesystem::canonical(path, error);
+  if (error) {
+    return fail(ErrorKind::kIo, "file.create", "{}: cannot resolve: {}", path.string(), error.message());
   }
-  std::filesystem::path temporary = path;
-  temporary += fmt::format(".tmp{}", getpid());
-  const int descriptor = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (descriptor < 0) {
-    return fail(ErrorKind::kIo, "file.create", "{}: cannot create: {}", temporary.string(),
-                std::strerror(errno));
+  return target;
+}
+
+}  // namespace
+
+Result<OutputFile> OutputFile::create(const std::filesystem::path& path, bool overwrite) {
+  constexpr int kMaxNames = 100;
+  ASSIGN_OR_RETURN(const std::filesystem::path target, output_target(path, overwrite));
+  // A name may be taken: by another writer of this process, or by one that was killed.
+  for (int n = 0;; ++n) {
+    std::filesystem::path temporary = target;
+    temporary += fmt::format(".tmp{}.{}", getpid(), n);
+    const int descriptor =
+        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (descriptor >= 0) return OutputFile(target, temporary, descriptor);
+    if (errno != EEXIST || n == kMaxNames) {
+      return fail(ErrorKind::kIo, "file.create", "{}: cannot create: {}", temporary.string(),
+                  std::strerror(errno));
+    }
   }
-  return OutputFile(path, temporary, descriptor);
 }
 
 OutputFile::~OutputFile() { discard(); }

@@ -62,7 +62,8 @@ class MappedFile {
 // behind.
 class OutputFile {
  public:
-  // An existing `path` without `overwrite` gives file.exists (a usage error).
+  // A symbolic link stands for the file it leads to. Errors: file.exists without `overwrite` (a usage error);
+  // file.not_regular for a directory, FIFO or device, and a link that leads nowhere; file.create.
   static Result<OutputFile> create(const std::filesystem::path& path, bool overwrite);
   ~OutputFile();
   OutputFile(OutputFile&& other) noexcept;
