@@ -1,6 +1,8 @@
+#include <cmath>
 #include <fstream>
 #include <sstream>
 
+#include "base/cgroup.h"
 #include "base/fail.h"
 #include "base/json.h"
 #include "console.h"
@@ -75,15 +77,9 @@ Check check_threads(const Options& options) {
     return {"threads", Status::kWarn, detail,
             fmt::format("more threads than cores slow generation down; use -t {}", cores)};
   }
-  // cgroup v2: "quota period" in microseconds, or "max".
-  std::istringstream limit(first_line("/sys/fs/cgroup/cpu.max"));
-  double quota = 0;
-  double period = 0;
-  if (limit >> quota >> period && period > 0 && quota / period < threads) {
-    return {"threads", Status::kWarn,
-            fmt::format("{}, but the container allows {:.1f}", detail, quota / period),
-            fmt::format("use -t {} or raise the container's CPU limit",
-                        std::max(1, static_cast<int>(quota / period)))};
+  if (const auto quota = cgroup_limits().cpus; quota && std::ceil(*quota) < threads) {
+    return {"threads", Status::kWarn, fmt::format("{}, but the container allows {:.1f}", detail, *quota),
+            fmt::format("use -t {} or raise the container's CPU limit", std::ceil(*quota))};
   }
   return {"threads", Status::kOk, detail, ""};
 }
@@ -133,10 +129,10 @@ Check check_memory_of(const Options& options, const GgufFile& file) {
   const auto n_context = resolve_context(options.model.ctx, *shape, file.path().string());
   if (!n_context) return {"memory", Status::kFail, n_context.error().message, "use a smaller --ctx"};
   const MemoryNeed need = memory_need(*shape, file.tensors(), KvType::kF16, *n_context, kPrefillRows);
-  const uint64_t available = available_memory();
+  const auto available = available_memory();
   const std::string detail =
       fmt::format("needs {} for a context of {}, {} available", format_bytes(need.total()), *n_context,
-                  available == 0 ? "an unknown amount" : format_bytes(available));
+                  available ? format_bytes(*available) : "an unknown amount");
   if (const auto fits = check_memory(need, 0, file.path().string()); !fits) {
     return {"memory", Status::kFail, detail, "use a smaller --ctx or a smaller quantisation, or free memory"};
   }

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <fstream>
 #include <optional>
+#include <sstream>
 #include <string>
 
+#include "base/cgroup.h"
 #include "base/fail.h"
 #include "base/threads.h"
 #include "kernels/panel_layout.h"
@@ -20,26 +22,16 @@ uint64_t packed_bytes(const TensorInfo& tensor) {
   return n_panels * panel_bytes(panel_block(weight_kind(tensor.type)), tensor.row_elements());
 }
 
-// First number of a file such as /proc/meminfo or a cgroup's limit; nullopt for "max" or no file.
-std::optional<uint64_t> read_number(const std::string& path, std::string_view label = {}) {
-  std::ifstream file(path);
+// The line "MemAvailable:   123 kB" of /proc/meminfo.
+std::optional<uint64_t> system_available() {
+  std::ifstream file("/proc/meminfo");
   for (std::string line; std::getline(file, line);) {
-    if (!line.starts_with(label)) continue;
-    const size_t digit = line.find_first_of("0123456789");
-    if (digit == std::string::npos || digit > line.find_first_not_of(" \t", label.size()))
-      return std::nullopt;
-    return std::strtoull(line.c_str() + digit, nullptr, 10);
+    std::istringstream words(line);
+    std::string label;
+    uint64_t kib = 0;
+    if (words >> label >> kib && label == "MemAvailable:") return kib * 1024;
   }
   return std::nullopt;
-}
-
-// The folder of this process in the unified hierarchy: the line "0::/path".
-std::string cgroup_folder() {
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("0::")) return "/sys/fs/cgroup" + line.substr(3) + "/";
-  }
-  return "/sys/fs/cgroup/";
 }
 
 }  // namespace
@@ -56,26 +48,20 @@ MemoryNeed memory_need(const ModelShape& shape, std::span<const TensorInfo> tens
   return need;
 }
 
-uint64_t available_memory() {
-  std::optional<uint64_t> available = read_number("/proc/meminfo", "MemAvailable:");
-  if (available) *available *= 1024;
-  const std::string folder = cgroup_folder();
-  const auto limit = read_number(folder + "memory.max");
-  const auto used = read_number(folder + "memory.current");
-  if (limit && used) {
-    const uint64_t room = *limit > *used ? *limit - *used : 0;
-    available = available ? std::min(*available, room) : room;
-  }
-  return available.value_or(0);
+std::optional<uint64_t> available_memory() {
+  const auto system = system_available();
+  const auto room = cgroup_limits().memory_room;
+  return system && room ? std::min(*system, *room) : system ? system : room;
 }
 
 Result<void> check_memory(const MemoryNeed& need, uint64_t limit, const std::string& source) {
   uint64_t have = limit;
-  if (have == 0) {
-    have = available_memory();
-    have -= have / 20;
+  if (limit == 0) {
+    const auto available = available_memory();
+    if (!available) return {};
+    have = *available - *available / 20;
   }
-  if (have == 0 || need.total() <= have) return {};
+  if (need.total() <= have) return {};
   const auto mib = [](uint64_t n_bytes) { return (n_bytes + (1 << 20) - 1) >> 20; };
   return fail(ErrorKind::kMemory, "memory.limit",
               "{}: needs {} MiB (weights {}, KV cache {}, scratch {}), have {} MiB", source,

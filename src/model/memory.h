@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -20,11 +21,12 @@ struct MemoryNeed {
 MemoryNeed memory_need(const ModelShape& shape, std::span<const TensorInfo> tensors, KvType kv_type,
                        size_t n_positions, size_t max_tokens);
 
-// Memory this process may still take: the smaller of the cgroup's room and MemAvailable. 0 if the system does
-// not say.
-uint64_t available_memory();
+// Memory this process may still take: the smaller of MemAvailable and the room its control groups leave.
+// nullopt if the system does not say.
+std::optional<uint64_t> available_memory();
 
-// limit = 0 means what is available, minus 5 %. Error: memory.limit, "needs X, have Y" with the parts of X.
+// limit = 0 means what is available, minus 5 %; no limit where that is unknown. Error: memory.limit, "needs
+// X, have Y" with the parts of X.
 Result<void> check_memory(const MemoryNeed& need, uint64_t limit, const std::string& source);
 
 }  // namespace ruvltra
