@@ -3,12 +3,14 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <cmath>
 #include <exception>
 #include <fstream>
 #include <set>
 #include <string>
 #include <utility>
 
+#include "base/cgroup.h"
 #include "base/check.h"
 
 namespace ruvltra {
@@ -49,6 +51,11 @@ int physical_cores() {
     cores.emplace(package, core);
   }
   return std::max(1, cores.empty() ? usable_cpus() : static_cast<int>(cores.size()));
+}
+
+int default_threads() {
+  const double quota = cgroup_limits().cpus.value_or(CPU_SETSIZE);
+  return std::min(physical_cores(), static_cast<int>(std::ceil(std::min<double>(quota, CPU_SETSIZE))));
 }
 
 ThreadPool::ThreadPool(int n_threads) : spin_rounds_(n_threads <= usable_cpus() ? kSpinRounds : 0) {

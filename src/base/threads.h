@@ -14,6 +14,9 @@ namespace ruvltra {
 // Number of physical cores this process may run on (hardware threads of one core count once).
 int physical_cores();
 
+// Threads that can run at full speed: the physical cores, or fewer where a container's CPU quota is smaller.
+int default_threads();
+
 // Thread safety: parallel_for may be called by one thread at a time, and not from inside a task.
 // The calling thread works too, as thread 0; n_threads - 1 workers wait: first spinning, then asleep on a
 // futex. Tasks are handed out one by one in ascending order, so a preempted thread delays only its own task.

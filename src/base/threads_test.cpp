@@ -80,7 +80,10 @@ TEST(ThreadPool, MakesDoWithTheThreadsItGets) {
   EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
-TEST(PhysicalCores, IsPositive) { EXPECT_GE(physical_cores(), 1); }
+TEST(DefaultThreads, AreAtMostThePhysicalCores) {
+  EXPECT_GE(default_threads(), 1);
+  EXPECT_LE(default_threads(), physical_cores());
+}
 
 }  // namespace
 }  // namespace ruvltra
