@@ -114,7 +114,7 @@ Result<std::filesystem::path> resolve_model(const std::string& model) {
               kDemoModel);
 }
 
-int resolve_threads(int n) { return n > 0 ? n : physical_cores(); }
+int resolve_threads(int n) { return n > 0 ? n : default_threads(); }
 
 Result<uint64_t> parse_size(const std::string& text) {
   const auto wrong = [&] {
