@@ -145,7 +145,8 @@ Result<Generation> Session::generate(std::span<const TokenId> prompt, const Gene
     if (out.tokens.size() < n_room) compute(std::span(&out.tokens.back(), 1), true);
   }
   show(stream.finish());
-  out.timings.generate_seconds = seconds_since(begin) - out.timings.first_token_seconds;
+  if (!out.tokens.empty())
+    out.timings.generate_seconds = seconds_since(begin) - out.timings.first_token_seconds;
   return out;
 }
 

@@ -89,6 +89,16 @@ TEST_F(SessionTest, PiecesAreTheText) {
   EXPECT_GE(out->timings.first_token_seconds, out->timings.prompt_seconds);
 }
 
+TEST_F(SessionTest, WithoutATokenNoTimeToGenerate) {
+  Session session = make(256);
+  const auto out = session.generate(tokens(kOpening), params(0), {});
+  ASSERT_TRUE(out.has_value());
+  EXPECT_TRUE(out->tokens.empty());
+  EXPECT_GT(out->timings.prompt_seconds, 0.0);
+  EXPECT_EQ(out->timings.generate_seconds, 0.0);
+  EXPECT_EQ(out->timings.first_token_seconds, 0.0);
+}
+
 TEST_F(SessionTest, CacheAndChunksChangeNothing) {
   const auto prompt = tokens(kOpening);
   auto with_logprobs = params(24);
