@@ -51,9 +51,12 @@ std::string quantisation_name(const GgufFile& file) {
   return std::string(format_of(most->first).name);
 }
 
-Result<std::string> verify_file(const GgufFile& file, const Progress& progress) {
+namespace {
+
+Result<void> check_finite(const GgufFile& file, const Progress& progress) {
   constexpr uint64_t kPieceElements = uint64_t{1} << 20;  // a multiple of every block length
   std::vector<uint8_t> piece;
+  uint64_t done = 0;
   for (const TensorInfo& tensor : file.tensors()) {
     const Format& format = format_of(tensor.type);
     for (uint64_t first = 0; first < tensor.n_elements; first += kPieceElements) {
@@ -65,9 +68,25 @@ Result<std::string> verify_file(const GgufFile& file, const Progress& progress) 
                     "{}: {}: expected finite values, found NaN or infinity in elements {}..{}",
                     file.path().string(), tensor.name, first, first + n - 1);
       }
+      done += piece.size();
+      if (progress && !progress(done, file.file_bytes())) {
+        return fail(ErrorKind::kCancelled, "model.cancelled", "verifying: stopped on request");
+      }
     }
   }
-  ASSIGN_OR_RETURN(const Sha256Digest digest, file_sha256(file, progress));
+  return {};
+}
+
+}  // namespace
+
+Result<std::string> verify_file(const GgufFile& file, const Progress& progress) {
+  // Two readings, one count: the second begins at the half.
+  const auto half = [&](uint64_t before) -> Progress {
+    if (!progress) return {};
+    return [&progress, before](uint64_t done, uint64_t total) { return progress(before + done, 2 * total); };
+  };
+  RETURN_IF_ERROR(check_finite(file, half(0)));
+  ASSIGN_OR_RETURN(const Sha256Digest digest, file_sha256(file, half(file.file_bytes())));
   return to_hex(digest);
 }
 

@@ -47,7 +47,7 @@ bool has_random_weights(const Metadata& metadata);
 // "Q4_K_M", "Q8_0", "F16", ... from general.file_type, or the type most weights have.
 std::string quantisation_name(const GgufFile& file);
 
-// Reads the whole file once: its SHA-256, and weights.not_finite if a scale or value is not finite.
+// The file's SHA-256, or weights.not_finite if a scale or value is not finite. Progress counts both readings.
 Result<std::string> verify_file(const GgufFile& file, const Progress& progress);
 
 // Rows of one prefill step.
