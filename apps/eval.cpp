@@ -1,6 +1,7 @@
 #include "engine/eval.h"
 
 #include <algorithm>
+#include <map>
 
 #include "base/fail.h"
 #include "base/file.h"
@@ -14,8 +15,10 @@ namespace {
 
 constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
 constexpr size_t kDefaultWindow = 512;
+constexpr size_t kMaxVocab = size_t{1} << 31;
 
 struct Options {
+  const CLI::App* verb = nullptr;
   std::string kind;
   std::string questions;
   ModelOptions model;
@@ -34,6 +37,36 @@ struct Options {
 
 tl::unexpected<Error> missing(std::string_view kind, std::string_view option) {
   return fail(ErrorKind::kUsage, "eval.option", "eval {}: expected {}, found none", kind, option);
+}
+
+// Options that only some kinds have.
+const std::map<std::string, std::vector<std::string>> kOptionsOfKind = {
+    {"logits", {"--tokens", "--tokens-file", "--output", "--force", "--last"}},
+    {"ppl", {"--file", "--full", "--max-tokens"}},
+    {"kld", {"--file", "--full", "--max-tokens", "--base"}},
+    {"mc", {}},
+};
+
+// An option that would do nothing is a mistake.
+Result<void> check_usage(const Options& options) {
+  const auto& own = kOptionsOfKind.at(options.kind);
+  for (const auto& [kind, names] : kOptionsOfKind) {
+    for (const std::string& name : names) {
+      if (options.verb->count(name) > 0 && std::find(own.begin(), own.end(), name) == own.end()) {
+        return fail(ErrorKind::kUsage, "eval.option", "eval {}: expected no {}, which belongs to eval {}",
+                    options.kind, name, kind);
+      }
+    }
+  }
+  if (options.kind != "mc" && !options.questions.empty()) {
+    return fail(ErrorKind::kUsage, "eval.option", "eval {}: expected no further argument, found {}",
+                options.kind, ruvltra::quoted(options.questions));
+  }
+  if (options.json && options.output == "-") {
+    return fail(ErrorKind::kUsage, "eval.two_results",
+                "eval logits: expected --json or -o -, found both; stdout holds one result");
+  }
+  return {};
 }
 
 // NumPy format 1.0: float32, C order, (n_rows, n_columns); rows are appended.
@@ -86,6 +119,14 @@ LogitsRun::Options run_options(const Options& options, const LoadedWeights& mode
   return run;
 }
 
+// Positions that a run may have: --ctx, or all that the file allows.
+Result<size_t> logits_context(const ModelOptions& options) {
+  ASSIGN_OR_RETURN(const auto path, resolve_model(options.model));
+  ASSIGN_OR_RETURN(const GgufFile file, GgufFile::open(path));
+  ASSIGN_OR_RETURN(const ModelShape shape, ModelShape::from_file(file));
+  return options.ctx != 0 ? resolve_context(options.ctx, shape, path.string()) : shape.context_length;
+}
+
 Result<int> eval_logits(Options options) {
   if (options.tokens.empty() && options.tokens_file.empty())
     return missing("logits", "--tokens or --tokens-file");
@@ -94,14 +135,20 @@ Result<int> eval_logits(Options options) {
   if (!options.tokens_file.empty()) {
     ASSIGN_OR_RETURN(text, read_text_file(options.tokens_file, kMaxTextBytes));
   }
-  ASSIGN_OR_RETURN(const auto model, load_weights(options.model));
-  const ModelShape& shape = model->weights.shape;
-  ASSIGN_OR_RETURN(const auto tokens, parse_token_ids(text, shape.n_vocab, "--tokens", ErrorKind::kUsage));
+  ASSIGN_OR_RETURN(const size_t n_context, logits_context(options.model));
+  ASSIGN_OR_RETURN(const auto tokens, parse_token_ids(text, kMaxVocab, "--tokens", ErrorKind::kUsage));
   if (tokens.empty()) return missing("logits", "at least one token id");
-  const size_t n_context = options.model.ctx != 0 ? model->n_context : shape.context_length;
   if (tokens.size() > n_context) {
     return fail(ErrorKind::kUsage, "eval.tokens", "--tokens: expected at most {} ids, found {}", n_context,
                 tokens.size());
+  }
+  options.model.ctx = static_cast<int>(tokens.size());  // what the memory check is about
+  ASSIGN_OR_RETURN(const auto model, load_weights(options.model));
+  const ModelShape& shape = model->weights.shape;
+  const TokenId last = *std::max_element(tokens.begin(), tokens.end());
+  if (static_cast<size_t>(last) >= shape.n_vocab) {
+    return fail(ErrorKind::kUsage, "option.token_ids", "--tokens: expected token ids below {}, found {}",
+                shape.n_vocab, last);
   }
   ASSIGN_OR_RETURN(auto run,
                    LogitsRun::make(model->ctx, model->weights, run_options(options, *model, tokens.size())));
@@ -239,10 +286,7 @@ Result<int> eval_multiple_choice(const Options& options) {
 
 Result<int> eval(Options options) {
   if (options.exact) options.model.kv_type = "f32";
-  if (options.kind != "mc" && !options.questions.empty()) {
-    return fail(ErrorKind::kUsage, "eval.option", "eval {}: expected no further argument, found {}",
-                options.kind, ruvltra::quoted(options.questions));
-  }
+  RETURN_IF_ERROR(check_usage(options));
   if (options.kind == "logits") return eval_logits(std::move(options));
   if (options.kind == "ppl") return eval_perplexity(options);
   if (options.kind == "kld") return eval_divergence(options);
@@ -259,6 +303,7 @@ void add_eval_verb(Program& program) {
                                    "  ruvltra eval kld -m small.gguf --base full.gguf -f heldout.txt\n"
                                    "  ruvltra eval mc questions.jsonl\n",
                                    [options] { return eval(*options); });
+  options->verb = &app;
   app.add_option("kind", options->kind, "logits, ppl, kld or mc")
       ->required()
       ->configurable(false)
@@ -266,17 +311,21 @@ void add_eval_verb(Program& program) {
   app.add_option("questions", options->questions, "mc: lines of {\"context\", \"choices\", \"answer\"}")
       ->configurable(false);
   add_model_options(app, options->model);
-  app.add_option("--tokens", options->tokens, "logits: token ids, separated by commas or spaces");
-  app.add_option("--tokens-file", options->tokens_file, "logits: a file of token ids");
-  app.add_option("-o,--output", options->output, "logits: NumPy file to write, - for stdout");
-  app.add_flag("--force", options->force, "Replace an existing output file");
-  app.add_flag("--last", options->last, "logits: only the row after the last token");
+  // What is measured, and what is written, is said on the command line: another verb's max_tokens in a
+  // settings file must not cut the text short.
+  const auto own = [](CLI::Option* option) { return option->configurable(false); };
+  CLI::Option* tokens =
+      own(app.add_option("--tokens", options->tokens, "logits: token ids, separated by commas or spaces"));
+  own(app.add_option("--tokens-file", options->tokens_file, "logits: a file of token ids"))->excludes(tokens);
+  own(app.add_option("-o,--output", options->output, "logits: NumPy file to write, - for stdout"));
+  own(app.add_flag("--force", options->force, "logits: replace an existing output file"));
+  own(app.add_flag("--last", options->last, "logits: only the row after the last token"));
   app.add_flag("--exact", options->exact, "f32 activations and KV cache instead of int8 and f16");
-  app.add_option("-f,--file", options->text_file, "ppl, kld: the text");
-  app.add_flag("--full", options->full, "ppl, kld: score whole windows, not their second halves");
-  app.add_option("--base", options->base, "kld: the reference model");
-  app.add_option("--max-tokens", options->max_tokens,
-                 "ppl, kld: use at most this many tokens of the text (0 = all)")
+  own(app.add_option("-f,--file", options->text_file, "ppl, kld: the text"));
+  own(app.add_flag("--full", options->full, "ppl, kld: score whole windows, not their second halves"));
+  own(app.add_option("--base", options->base, "kld: the reference model"));
+  own(app.add_option("--max-tokens", options->max_tokens,
+                     "ppl, kld: use at most this many tokens of the text (0 = all)"))
       ->check(in_range(int64_t{0}, int64_t{1} << 40));
   app.add_flag("--json", options->json, "One JSON document on stdout");
 }
