@@ -116,6 +116,12 @@ Result<std::filesystem::path> resolve_model(const std::string& model) {
 
 int resolve_threads(int n) { return n > 0 ? n : default_threads(); }
 
+Result<void> check_gguf_output(const std::string& path) {
+  if (path != "-") return {};
+  return fail(ErrorKind::kUsage, "option.output",
+              "output: expected a file name, found -; a GGUF file is not written from beginning to end");
+}
+
 Result<uint64_t> parse_size(const std::string& text) {
   const auto wrong = [&] {
     return fail(ErrorKind::kUsage, "option.size",

@@ -60,6 +60,9 @@ int resolve_threads(int n);
 Result<std::vector<TokenId>> parse_token_ids(std::string_view text, size_t n_vocab, std::string_view source,
                                              ErrorKind kind);
 
+// GGUF files need a name: their parts are written at positions, which stdout ("-") has not.
+Result<void> check_gguf_output(const std::string& path);
+
 // "512M", "1.5GiB", "2000000": decimal units K M G T (KB...), binary units Ki Mi Gi Ti (KiB...).
 Result<uint64_t> parse_size(const std::string& text);
 

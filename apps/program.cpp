@@ -127,6 +127,13 @@ Result<int> Program::parse_and_run(std::vector<std::string> words) {
   } catch (const CLI::CallForHelp&) {
     print("{}", root_.help());
     return kExitOk;
+  } catch (const CLI::RequiredError& error) {
+    // Settings can be printed without saying what the verb should do.
+    const bool prints = first != verbs_.end() && (*first)->print_config;
+    if (!prints) return fail(ErrorKind::kUsage, "usage.value", "{}", error.what());
+    const auto remaining = (*first)->app->remaining();
+    if (!remaining.empty())
+      return tl::unexpected<Error>(unexpected_word(root_, (*first)->app, remaining.front()));
   } catch (const CLI::ParseError& error) {
     return fail(ErrorKind::kUsage, "usage.value", "{}", error.what());
   }

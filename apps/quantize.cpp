@@ -110,6 +110,7 @@ Result<Outcome> convert(const Options& options, const WeightSource& source, Quan
 }
 
 Result<int> quantize_verb(const Options& options) {
+  RETURN_IF_ERROR(check_gguf_output(options.output));
   QuantizeOptions wanted;
   ASSIGN_OR_RETURN(wanted.scheme, find_quant_scheme(options.type));
   wanted.pure = options.pure;

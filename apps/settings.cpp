@@ -125,6 +125,22 @@ std::string toml_scalar(const std::string& text) {
   return out + '"';
 }
 
+bool is_list(const CLI::Option& option) { return option.get_items_expected_max() > 1; }
+
+std::string toml_array(const std::vector<std::string>& values) {
+  std::string out;
+  for (const std::string& value : values) out += (out.empty() ? "" : ", ") + toml_scalar(value);
+  return "[" + out + "]";
+}
+
+// The parser shows the default of a list as "[1,2]".
+std::vector<std::string> elements_of(const std::string& shown) {
+  std::vector<std::string> elements;
+  std::istringstream stream(shown.substr(1, shown.size() - 2));
+  for (std::string element; std::getline(stream, element, ',');) elements.push_back(element);
+  return elements;
+}
+
 // Letters to insert, delete, replace or swap with a neighbour (optimal string alignment).
 size_t typing_distance(std::string_view a, std::string_view b) {
   const size_t width = b.size() + 1;
@@ -269,23 +285,19 @@ std::string settings_as_toml(const CLI::App& verb, const Sources& sources) {
     if (source == sources.end()) {
       const std::string value = option->get_default_str();
       const bool is_flag = option->get_items_expected_max() == 0;
-      if (value.empty() && !is_flag) {
-        out += fmt::format("# {} is not set\n", key);
-      } else if (value == "[]") {
-        out += fmt::format("{} = []  # default\n", key);
+      if ((value.empty() || value == "[]") && !is_flag) {
+        out += fmt::format("# {}: not set\n", key);
+      } else if (is_list(*option)) {
+        out += fmt::format("{} = {}  # default\n", key, toml_array(elements_of(value)));
       } else {
         out += fmt::format("{} = {}  # default\n", key, is_flag ? "false" : toml_scalar(value));
       }
       continue;
     }
     const auto& values = option->results();
-    std::string text;
-    if (option->get_items_expected_max() > 1) {
-      for (const std::string& value : values) text += (text.empty() ? "" : ", ") + toml_scalar(value);
-      text = "[" + text + "]";
-    } else {
-      text = values.empty() ? "true" : toml_scalar(values.back());
-    }
+    const std::string text = is_list(*option) ? toml_array(values)
+                             : values.empty() ? "true"
+                                              : toml_scalar(values.back());
     out += fmt::format("{} = {}  # {}\n", key, text, source->second);
   }
   return out;

@@ -141,6 +141,10 @@ Json facts_json(const GgufFile& file, const Facts& facts, const Options& options
                                 {"bytes", tensor.n_bytes}});
     }
   }
+  if (options.chat_template) {
+    const auto source = file.metadata().get_string("tokenizer.chat_template");
+    out["template"] = source ? Json(*source) : Json(nullptr);
+  }
   if (options.metadata) {
     out["metadata"] = Json::object();
     for (const auto& [key, value] : file.metadata().entries()) out["metadata"][key] = value_json(value);

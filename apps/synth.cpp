@@ -1,6 +1,7 @@
 #include "model/synth.h"
 
 #include <chrono>
+#include <optional>
 #include <string>
 
 #include "base/fail.h"
@@ -15,8 +16,8 @@ struct Options {
   std::string arch = "tiny";
   std::string type = "Q4_K_M";
   uint64_t seed = 1;
-  int layers = 0;  // 0 = as the architecture says
-  int tied = -1;   // -1 = as the architecture says
+  std::optional<int> layers;  // none: as the architecture says
+  std::optional<int> tied;
   std::string vocab_from;
   int threads = 0;
   bool force = false;
@@ -24,12 +25,13 @@ struct Options {
 };
 
 Result<int> synth(const Options& options) {
+  RETURN_IF_ERROR(check_gguf_output(options.output));
   SynthOptions wanted;
   wanted.arch = options.arch;
   ASSIGN_OR_RETURN(wanted.scheme, find_quant_scheme(options.type));
   wanted.seed = options.seed;
-  if (options.layers > 0) wanted.n_layers = static_cast<size_t>(options.layers);
-  if (options.tied >= 0) wanted.tied = options.tied == 1;
+  if (options.layers) wanted.n_layers = static_cast<size_t>(*options.layers);
+  if (options.tied) wanted.tied = *options.tied == 1;
   wanted.vocab_from = options.vocab_from;
   ASSIGN_OR_RETURN(const SynthPlan plan, plan_synth(wanted));
   for (const std::string& warning : plan.warnings) print_warning(warning);

@@ -75,11 +75,12 @@ void add_tokenize_verb(Program& program) {
                                    "  echo 12 40 7 | ruvltra tokenize --decode\n",
                                    [options] { return tokenize(*options); });
   add_model_path_option(app, options->model);
-  app.add_flag("--ids", options->ids, "One line of ids instead of a line per token");
-  app.add_flag("--no-special", options->no_special, "Treat control strings such as <|im_end|> as plain text");
-  app.add_flag("--no-nfc", options->no_nfc,
-               "Leave the text as it is instead of normalising it (Unicode NFC)");
-  app.add_flag("--decode", options->decode, "Read ids, write their text");
+  CLI::Option* ids = app.add_flag("--ids", options->ids, "One line of ids instead of a line per token");
+  CLI::Option* no_special = app.add_flag("--no-special", options->no_special,
+                                         "Treat control strings such as <|im_end|> as plain text");
+  CLI::Option* no_nfc = app.add_flag("--no-nfc", options->no_nfc,
+                                     "Leave the text as it is instead of normalising it (Unicode NFC)");
+  app.add_flag("--decode", options->decode, "Read ids, write their text")->excludes(ids, no_special, no_nfc);
 }
 
 }  // namespace ruvltra
