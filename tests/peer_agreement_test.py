@@ -35,7 +35,7 @@ def peer_ready():
     if int(version.lstrip("v").split(".")[0]) < 20:
         skip(f"Node >= 20 is needed, found {version}")
     if not (PEERS / "node_modules" / "node-llama-cpp").is_dir():
-        skip("node-llama-cpp is not installed (npm ci in bench/peers)")
+        skip("node-llama-cpp is not installed (npm install in bench/peers)")
 
 
 def heldout(n_tokens):

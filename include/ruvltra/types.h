@@ -23,7 +23,7 @@ struct ChatMessage {
   std::vector<ToolCall> tool_calls;
 };
 
-// How the next token is drawn (docs/engine.md, sampling). Order: bias, penalties, temperature, top-k, top-p,
+// How the next token is drawn (docs/sampling.md). Order: bias, penalties, temperature, top-k, top-p,
 // min-p.
 struct SamplingParams {
   float temperature = 0.7f;       // 0..2, 0 = greedy
@@ -41,8 +41,6 @@ struct SamplingParams {
 
 struct GenerateParams : SamplingParams {
   int max_tokens = 256;
-  int n = 1;
-  bool raw = false;  // no chat template
 };
 
 }  // namespace ruvltra

@@ -60,7 +60,7 @@ inline std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::
   return counter;
 }
 
-// u in [0, 1) with 53 random bits, from the first two words (docs/engine.md, sampling).
+// u in [0, 1) with 53 random bits, from the first two words (docs/sampling.md).
 inline double philox_uniform(uint64_t seed, uint32_t position, uint32_t choice, uint32_t purpose) {
   const auto x = philox4x32({position, choice, purpose, 0},
                             {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/log.h"
+#include "base/progress.h"
 #include "engine/logits_run.h"
 #include "ruvltra/error.h"
 #include "text/tokenizer.h"

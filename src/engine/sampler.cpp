@@ -12,6 +12,7 @@
 #include "base/fail.h"
 #include "base/num.h"
 #include "engine/sampler_math.h"
+#include "ruvltra/config.h"
 
 namespace ruvltra {
 
@@ -143,46 +144,14 @@ double sum_of_exponentials(std::span<const float> row, float highest, double sca
 }
 
 Result<void> validate(const SamplingParams& params, size_t n_vocab) {
-  // Written so that NaN fails.
-  if (!(params.temperature >= 0 && params.temperature <= 2)) {
-    return out_of_range("temperature: expected 0 to 2, found {}", params.temperature);
-  }
-  if (!(params.top_p > 0 && params.top_p <= 1)) {
-    return out_of_range("top_p: expected more than 0 and at most 1, found {}", params.top_p);
-  }
-  if (!(params.min_p >= 0 && params.min_p <= 1))
-    return out_of_range("min_p: expected 0 to 1, found {}", params.min_p);
-  if (params.top_k < 0 || static_cast<size_t>(params.top_k) > n_vocab) {
+  RETURN_IF_ERROR(validate_sampling(params));
+  if (static_cast<size_t>(params.top_k) > n_vocab) {
     return out_of_range("top_k: expected 0 to {}, found {}", n_vocab, params.top_k);
   }
-  if (!(params.repeat_penalty > 0 && params.repeat_penalty <= 10)) {
-    return out_of_range("repeat_penalty: expected more than 0 and at most 10, found {}",
-                        params.repeat_penalty);
-  }
-  if (!(params.presence_penalty >= -2 && params.presence_penalty <= 2)) {
-    return out_of_range("presence_penalty: expected -2 to 2, found {}", params.presence_penalty);
-  }
-  if (!(params.frequency_penalty >= -2 && params.frequency_penalty <= 2)) {
-    return out_of_range("frequency_penalty: expected -2 to 2, found {}", params.frequency_penalty);
-  }
-  if (params.stop.size() > 16)
-    return out_of_range("stop: expected at most 16 strings, found {}", params.stop.size());
-  for (const std::string& text : params.stop) {
-    if (text.empty() || text.size() > 256)
-      return out_of_range("stop: expected 1 to 256 bytes, found {}", text.size());
-  }
-  if (params.logit_bias.size() > 1024) {
-    return out_of_range("logit_bias: expected at most 1024 tokens, found {}", params.logit_bias.size());
-  }
   for (const auto& [token, bias] : params.logit_bias) {
-    if (token < 0 || static_cast<size_t>(token) >= n_vocab) {
+    if (static_cast<size_t>(token) >= n_vocab) {
       return out_of_range("logit_bias: expected a token id below {}, found {}", n_vocab, token);
     }
-    if (!(bias >= -100 && bias <= 100))
-      return out_of_range("logit_bias: expected -100 to 100, found {}", bias);
-  }
-  if (params.n_logprobs < 0 || params.n_logprobs > 20) {
-    return out_of_range("logprobs: expected 0 to 20, found {}", params.n_logprobs);
   }
   return {};
 }

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/log.h"
+#include "base/progress.h"
 #include "engine/sampler.h"
 #include "model/qwen2.h"
 #include "ruvltra/error.h"

@@ -176,6 +176,10 @@ Result<void> validate_sampling(const SamplingParams& s) {
                   stop.size());
     }
   }
+  if (s.logit_bias.size() > 1024) {
+    return fail(ErrorKind::kUsage, "config.logit_bias", "logit_bias: expected at most 1024 tokens, found {}",
+                s.logit_bias.size());
+  }
   for (const auto& [token, bias] : s.logit_bias) {
     if (token < 0)
       return fail(ErrorKind::kUsage, "config.logit_bias", "logit_bias: expected a token id, found {}", token);

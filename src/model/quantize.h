@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "base/log.h"
+#include "base/progress.h"
 #include "base/threads.h"
 #include "model/convert_source.h"
 #include "model/quantize_imatrix.h"

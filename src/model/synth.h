@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 
-#include "base/log.h"
+#include "base/progress.h"
 #include "base/threads.h"
 #include "gguf/writer.h"
 #include "model/config.h"

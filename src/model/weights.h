@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/aligned.h"
-#include "base/log.h"
+#include "base/progress.h"
 #include "base/sha256.h"
 #include "gguf/reader.h"
 #include "model/config.h"

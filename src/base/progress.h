@@ -1,14 +1,10 @@
-// The library never prints: it hands lines to whoever opened it.
+// How long work reports how far it is; the library itself never prints.
 #pragma once
 
 #include <cstdint>
 #include <functional>
-#include <string_view>
 
 namespace ruvltra {
-
-enum class LogLevel { kDebug, kInfo, kWarning, kError };
-using LogSink = std::function<void(LogLevel, std::string_view)>;
 
 // done of total units of work (bytes unless said otherwise). Returning false asks to stop: the worker then
 // returns Error{kCancelled}.
