@@ -10,7 +10,7 @@
 #include <string>
 #include <string_view>
 
-#include "base/log.h"
+#include "base/progress.h"
 #include "ruvltra/error.h"
 
 namespace ruvltra {
