@@ -1,7 +1,6 @@
-#include <sys/resource.h>
-
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <ctime>
 #include <fstream>
 #include <numeric>
@@ -46,7 +45,8 @@ struct Test {
 struct Measurement {
   Test test;
   std::vector<double> seconds;
-  double bandwidth = 0;  // bytes per second, the best pass beside this test
+  uint64_t peak_bytes = 0;  // of memory, without the meter's buffer
+  double bandwidth = 0;     // bytes per second, the best pass beside this test
   std::string time;
 
   std::vector<double> rates() const {
@@ -86,10 +86,13 @@ std::string cpu_name() {
   return "unknown";
 }
 
+// Of this program alone: getrusage() also knows what stood in the process before exec().
 uint64_t peak_memory() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with("VmHWM:")) return 1024 * std::strtoull(line.c_str() + 6, nullptr, 10);
+  }
+  return 0;
 }
 
 // Tokens without meaning but always the same: what is measured does not depend on them.
@@ -201,7 +204,7 @@ Json measurement_json(const Measurement& m, const LoadedWeights& model, bool use
   out["avg_ts"] = mean(m.rates());
   out["stddev_ts"] = deviation(m.rates());
   out["isa"] = model.ctx.kernels->isa;
-  out["peak_rss_bytes"] = peak_memory();
+  out["peak_rss_bytes"] = m.peak_bytes;
   out["read_bw_gbs"] = m.bandwidth / 1e9;
   out["pct_roofline"] = share ? Json(*share) : Json(nullptr);
   out["samples_ts"] = m.rates();
@@ -302,6 +305,7 @@ Result<int> bench(Options& options) {
   if (has_random_weights(model->file.metadata())) {
     print_warning(model->label() + ": random weights; speed is real, acceptance and perplexity mean nothing");
   }
+  const uint64_t load_peak = peak_memory();
   const auto tokens = arbitrary_tokens(n_positions, model->weights.shape.n_vocab);
   Report report(options.json ? "json" : options.output, *model, options.model.mmap);
   report.begin();
@@ -314,7 +318,7 @@ Result<int> bench(Options& options) {
     if (!pool || pool->n_threads() != test.n_threads) pool = std::make_unique<ThreadPool>(test.n_threads);
     ASSIGN_OR_RETURN(Runner runner, Runner::make(*model, *pool, n_positions));
     ASSIGN_OR_RETURN(BandwidthMeter meter, BandwidthMeter::make(*pool));
-    Measurement measurement{test, {}, 0, utc_now()};
+    Measurement measurement{test, {}, 0, 0, utc_now()};
     for (int repetition = 0; repetition <= options.repetitions; ++repetition) {
       measurement.bandwidth = std::max(measurement.bandwidth, meter.measure(*pool));
       const auto seconds = runner.run(test, tokens);
@@ -322,6 +326,10 @@ Result<int> bench(Options& options) {
       if (repetition > 0) measurement.seconds.push_back(*seconds);  // the first run warms up
       bar.update(++n_done, n_runs);
     }
+    // The meter's buffer is there during every run but not while loading.
+    const uint64_t peak = peak_memory();
+    measurement.peak_bytes =
+        std::max(load_peak, peak - std::min<uint64_t>(peak, BandwidthMeter::kBufferBytes));
     report.add(measurement);
   }
   report.end();

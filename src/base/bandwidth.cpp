@@ -6,7 +6,7 @@
 namespace ruvltra {
 namespace {
 
-constexpr size_t kBufferWords = (size_t{256} << 20) / sizeof(uint64_t);
+constexpr size_t kBufferWords = BandwidthMeter::kBufferBytes / sizeof(uint64_t);
 constexpr size_t kTaskWords = (size_t{1} << 20) / sizeof(uint64_t);
 
 uint64_t sum(const uint64_t* words) {

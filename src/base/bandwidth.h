@@ -9,6 +9,7 @@ namespace ruvltra {
 // Streams a buffer far larger than the caches through all threads of a pool.
 class BandwidthMeter {
  public:
+  static constexpr size_t kBufferBytes = size_t{256} << 20;
   // Fills the buffer, so that its pages exist. Errors: memory.exhausted.
   static Result<BandwidthMeter> make(ThreadPool& pool);
   // One pass; bytes per second.
