@@ -15,7 +15,7 @@
 namespace ruvltra {
 namespace {
 
-constexpr uint64_t kMaxConfigBytes = uint64_t{1} << 20;
+constexpr uint64_t kMaxConfigBytes = uint64_t{64} << 10;
 constexpr int kMaxConfigDepth = 16;
 
 std::string key_of(const CLI::Option& option) {
@@ -39,14 +39,41 @@ std::vector<const CLI::Option*> configurable_options(const CLI::App& verb) {
       [](const CLI::Option* o) { return o->get_configurable() && !o->get_lnames().empty(); });
 }
 
-// The TOML parser recurses on nested arrays and tables: refuse absurd nesting before it starts.
+// The position after a TOML string that begins at `begin`, or where a broken one must end.
+size_t end_of_string(std::string_view text, size_t begin) {
+  const char quote = text[begin];
+  const size_t n_quotes = text.substr(begin, 3) == std::string(3, quote) ? 3 : 1;
+  const std::string mark(n_quotes, quote);
+  size_t i = begin + n_quotes;
+  while (i < text.size() && text.substr(i, n_quotes) != mark) {
+    if (n_quotes == 1 && text[i] == '\n') return i;
+    i += quote == '"' && text[i] == '\\' ? 2 : 1;
+  }
+  return std::min(i + n_quotes, text.size());
+}
+
+// The TOML parser recurses on nested arrays, nested tables and dotted keys: refuse absurd nesting before it
+// starts.
 bool nests_too_deep(std::string_view text) {
   int depth = 0;
-  for (const char c : text) {
+  int n_dots = 0;  // since the last character that ends a key
+  for (size_t i = 0; i < text.size();) {
+    const char c = text[i];
+    if (c == '"' || c == '\'') {
+      i = end_of_string(text, i);
+      continue;
+    }
+    if (c == '#') {
+      i = std::min(text.find('\n', i), text.size());
+      continue;
+    }
     if (c == '[' || c == '{') ++depth;
     if (c == ']' || c == '}') --depth;
     if (c == '\n' && depth < 0) depth = 0;
-    if (depth > kMaxConfigDepth) return true;
+    if (std::string_view("[]{}=,\n").find(c) != std::string_view::npos) n_dots = 0;
+    if (c == '.') ++n_dots;
+    if (depth > kMaxConfigDepth || n_dots > kMaxConfigDepth) return true;
+    ++i;
   }
   return false;
 }
@@ -189,8 +216,8 @@ Result<ConfigFile> ConfigFile::find_and_read(const std::string& explicit_path) {
   auto text = read_text_file(config.path, kMaxConfigBytes);
   if (!text) return tl::unexpected<Error>(Error{ErrorKind::kUsage, "config.read", text.error().message});
   if (nests_too_deep(*text)) {
-    return fail(ErrorKind::kUsage, "config.depth", "{}: expected at most {} nested brackets", config.path,
-                kMaxConfigDepth);
+    return fail(ErrorKind::kUsage, "config.depth", "{}: expected at most {} nested brackets or dots in a key",
+                config.path, kMaxConfigDepth);
   }
   toml::value root;
   try {
@@ -253,8 +280,9 @@ Result<Sources> resolve_settings(CLI::App& verb, const ConfigFile& file) {
     const std::string variable = variable_of(*option);
     if (option->count() > 0) {
       sources[option] = "flag";
-    } else if (const auto value = environment(variable)) {
+    } else if (auto value = environment(variable)) {
       sources[option] = "environment " + variable;
+      if (variable == "RUVLTRA_NO_PROGRESS") *value = *value == "0" || *value == "false" ? "false" : "true";
       RETURN_IF_ERROR(assign(*option, {*value}, sources[option]));
     } else if (table != file.tables.end() && table->second.count(key) != 0) {
       sources[option] = fmt::format("{} [{}]", file.path, verb.get_name());
