@@ -40,6 +40,11 @@ Json logprobs_json(const Generation& generation, const Tokenizer& tokenizer) {
   return content;
 }
 
+// Stopped while the prompt was computed.
+bool is_void(const Generation& generation) {
+  return generation.finish_reason == FinishReason::kCancelled && generation.tokens.empty();
+}
+
 // Forward passes of one row: every token but the first, which the prompt's last row gave.
 size_t n_decoded(const Generation& generation) {
   return generation.tokens.empty() ? 0 : generation.tokens.size() - 1;
@@ -80,10 +85,12 @@ Result<std::vector<TokenId>> Conversation::prompt_tokens() const {
   return model_->tokenizer.encode(runs);
 }
 
-Result<Generation> Conversation::answer(const GenerateParams& params, const GenerateHooks& hooks) {
+Result<Generation> Conversation::answer(GenerateParams params, const GenerateHooks& hooks) {
   ASSIGN_OR_RETURN(const auto prompt, prompt_tokens());
+  const size_t n_vocab = model_->weights.shape.n_vocab;
+  if (params.top_k > 0 && static_cast<size_t>(params.top_k) >= n_vocab) params.top_k = 0;  // keeps all
   ASSIGN_OR_RETURN(Generation generation, session_.generate(prompt, params, hooks));
-  messages_.push_back({"assistant", generation.text, {}});
+  if (!is_void(generation)) messages_.push_back({"assistant", generation.text, {}});
   return generation;
 }
 
@@ -91,7 +98,7 @@ Result<Generation> Conversation::ask(const std::string& text, const GeneratePara
                                      const GenerateHooks& hooks) {
   messages_.push_back({"user", text, {}});
   auto generation = answer(params, hooks);
-  if (!generation) messages_.pop_back();
+  if (!generation || is_void(*generation)) messages_.pop_back();
   return generation;
 }
 
@@ -102,7 +109,7 @@ Result<Generation> Conversation::retry(const GenerateParams& params, const Gener
   ChatMessage last = std::move(messages_.back());
   messages_.pop_back();
   auto generation = answer(params, hooks);
-  if (!generation) messages_.push_back(std::move(last));
+  if (!generation || is_void(*generation)) messages_.push_back(std::move(last));
   return generation;
 }
 

@@ -25,7 +25,8 @@ class Conversation {
   static Result<Conversation> make(const LoadedModel& model, Options options);
 
   // Adds the text as the user's message (raw: appends it) and generates the answer, which joins the
-  // conversation even if it was stopped half-way. On error the conversation is as before.
+  // conversation even if it was stopped half-way. On error, and if it was stopped before the first token, the
+  // conversation is as before. A top_k that is no limit for this vocabulary counts as off.
   Result<Generation> ask(const std::string& text, const GenerateParams& params, const GenerateHooks& hooks);
   // Answers the last message anew. Error: chat.nothing_to_retry (usage).
   Result<Generation> retry(const GenerateParams& params, const GenerateHooks& hooks);
@@ -52,7 +53,7 @@ class Conversation {
   const ChatTemplate& chat_template() const {
     return own_template_ ? *own_template_ : ChatTemplate::chatml();
   }
-  Result<Generation> answer(const GenerateParams& params, const GenerateHooks& hooks);
+  Result<Generation> answer(GenerateParams params, const GenerateHooks& hooks);
 
   const LoadedModel* model_;
   Options options_;

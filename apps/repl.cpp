@@ -1,5 +1,7 @@
 #include "repl.h"
 
+#include <sys/stat.h>
+
 #include <functional>
 #include <map>
 
@@ -46,6 +48,7 @@ class Repl {
   Result<void> ask(const std::string& text);
   Result<void> retry();
   Result<void> set(const std::string& argument);
+  Result<void> set_profile(const std::string& name);
   Result<void> save(const std::string& path);
   Result<void> load(const std::string& path);
   void show() const;
@@ -137,9 +140,27 @@ Result<void> Repl::set(const std::string& argument) {
   return {};
 }
 
+Result<void> Repl::set_profile(const std::string& name) {
+  const auto presets = profile_presets(name);
+  if (presets.empty()) {
+    return fail(ErrorKind::kUsage, "repl.profile", "/profile: expected base, coder or agent, found {}",
+                ruvltra::quoted(name));
+  }
+  params_.seed.reset();  // drawn, unless the profile names one
+  for (const auto& [option, value] : presets) RETURN_IF_ERROR(set(option.substr(2) + " " + value));
+  return {};
+}
+
 Result<void> Repl::save(const std::string& path) {
   if (path.empty()) return fail(ErrorKind::kUsage, "repl.file", "/save: expected a file name");
-  ASSIGN_OR_RETURN(OutputFile file, OutputFile::create(path, path == own_file_));
+  const mode_t old_mask = umask(077);  // a conversation is private
+  auto created = OutputFile::create(path, path == own_file_);
+  umask(old_mask);
+  if (!created && created.error().id == "file.exists") {
+    return fail(ErrorKind::kUsage, "repl.file", "/save: expected a new file name, found {}, which exists",
+                path);
+  }
+  ASSIGN_OR_RETURN(OutputFile file, std::move(created));
   const std::string text = conversation_.to_json().dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
   RETURN_IF_ERROR(file.write({reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
   RETURN_IF_ERROR(file.commit());
@@ -195,6 +216,9 @@ std::map<std::string, Repl::Command> Repl::commands() {
       {"/set",
        {"NAME VALUE", "change a sampling setting, e.g. /set temp 0.2",
         [this](const auto& a) { return set(a); }}},
+      {"/profile",
+       {"NAME", "temp, top-p and seed as in base, coder or agent",
+        [this](const auto& a) { return set_profile(a); }}},
       {"/show",
        {"", "model and settings",
         [this](const std::string&) -> Result<void> { return show(), Result<void>(); }}},
