@@ -55,6 +55,18 @@ class HelpLayout : public CLI::Formatter {
   }
 };
 
+// The parser ends a verb at "++" and drops it: as a word of a prompt it goes by another name.
+constexpr const char* kHiddenPlus = "\x01++";
+
+void hide_plus_words(const CLI::App& verb, std::vector<std::string>& words) {
+  for (size_t i = 1; i < words.size(); ++i) {
+    if (words[i] != "++") continue;
+    const CLI::Option* before = verb.get_option_no_throw(words[i - 1]);
+    const bool is_value = before != nullptr && before->get_items_expected_min() > 0;
+    if (!is_value) words[i] = kHiddenPlus;
+  }
+}
+
 // Options of every verb, added after its own.
 void add_general_options(Program::Verb& verb) {
   const std::string group = "General";
@@ -111,6 +123,7 @@ Result<int> Program::parse_and_run(std::vector<std::string> words) {
     const auto mark = std::find(words.begin(), words.end(), "--");
     if (mark != words.end()) trailing.assign(mark + 1, words.end());
     words.erase(mark, words.end());
+    hide_plus_words(*(*first)->app, words);
   }
   const Verb* chosen = nullptr;
   try {
@@ -146,7 +159,8 @@ Result<int> Program::parse_and_run(std::vector<std::string> words) {
   }
   if (chosen->words != nullptr) {
     *chosen->words = chosen->app->remaining();
-    for (const std::string& word : *chosen->words) {
+    for (std::string& word : *chosen->words) {
+      if (word == kHiddenPlus) word = "++";
       if (word.size() > 1 && word[0] == '-')
         return tl::unexpected<Error>(unexpected_word(root_, chosen->app, word));
     }
