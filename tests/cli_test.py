@@ -77,6 +77,24 @@ class Usage(Case):
         self.refused(2, "expected a prompt", "run")
         self.refused(2, "--raw", "run", "--parse-special", "hello")
 
+    def test_options_that_would_do_nothing(self):
+        for words in (["ppl", "--last"], ["ppl", "--tokens", "1"], ["ppl", "--base", "x"], ["mc", "--full"]):
+            self.refused(2, "which belongs to eval", "eval", *words)
+        self.refused(2, "excludes", "eval", "logits", "--tokens", "1", "--tokens-file", "x", "-o", "x.npy")
+        self.refused(2, "found both", "eval", "logits", "--tokens", "1", "-o", "-", "--json")
+        self.refused(2, "excludes", "tokenize", "--decode", "--ids")
+        self.refused(2, "excludes", "tokenize", "--decode", "--no-special")
+
+    def test_gguf_output_needs_a_name(self):
+        self.refused(2, "expected a file name, found -", "quantize", MODEL, "-", "F16")
+        self.refused(2, "expected a file name, found -", "synth", "-")
+
+    def test_token_ids_of_logits(self):
+        words = ["eval", "logits", "-o", os.path.join(SCRATCH, "refused.npy"), "--tokens"]
+        self.refused(2, "token ids below 4096, found 4096", *words, "4096")
+        self.refused(2, "expected at most 2 ids, found 3", *words, "1,2,3", "-c", "2")
+        self.refused(2, "expected at most 2048 ids, found 2049", *words, ",".join(["1"] * 2049))
+
     def test_model_given_as_prompt(self):
         self.refused(2, r"-m nano\.gguf", "run", "nano.gguf")
         self.refused(2, r"-m nano\.gguf", "run", "nano.gguf", "hello")
@@ -102,6 +120,12 @@ class Usage(Case):
         self.assertEqual(n_tokens("[a,b]", "{}"), plain)
         self.assertEqual(n_tokens("--", "--temp 9"), n_tokens(stdin=b"--temp 9"))
         self.assertEqual(n_tokens("words", stdin=b"input\n"), n_tokens(stdin=b"words\n\ninput"))
+        self.assertEqual(n_tokens("C", "++", "or", "++"), n_tokens(stdin=b"C ++ or ++"))
+        self.assertEqual(n_tokens("C", "-s", "++"), n_tokens("C"))  # a raw prompt has no system message
+
+    def test_large_top_k_keeps_all(self):
+        words = ["run", "--seed", "5", "-n", "12", STORY]
+        self.assertEqual(self.ok(*words, "--top-k", "1000000"), self.ok(*words))
 
 
 class Settings(Case):
@@ -151,6 +175,42 @@ class Settings(Case):
         self.assertEqual(values["seed"], '"18446744073709551615"')
         self.assertEqual(sources["system"], self.config + " [run]")
 
+    def test_printed_defaults_read_back(self):
+        def settings(*words):
+            return re.findall(r"(?m)^(\w+ = .*)  # (.*)$", self.ok(*words).decode())
+        for verb in VERBS:
+            text = self.ok(verb, "--print-config").decode()
+            self.assertIn(f"\n[{verb}]\n", text)
+            self.write(text)
+            printed = settings(verb, "--print-config")
+            read = settings(verb, "--print-config", "--config", self.config)
+            self.assertEqual([value for value, _ in printed], [value for value, _ in read])
+            self.assertEqual({source for _, source in read} - {f"{self.config} [{verb}]"}, set())
+        self.assertIn("\nn_prompt = [512]  #", self.ok("bench", "--print-config").decode())
+        self.assertIn("\n# stop: not set\n", self.ok("run", "--print-config").decode())
+        self.refused(2, "unknown option", "quantize", "--print-config", "--bogus")
+
+    def test_settings_do_not_decide_what_eval_measures(self):
+        text = os.path.join(SCRATCH, "story.txt")
+        with open(text, "w") as file:
+            file.write(STORY * 8)
+        words = ["eval", "ppl", "-f", text, "-c", "16", "--json"]
+        self.write("max_tokens = 17\n")
+        whole = self.document(*words)["tokens"]
+        self.assertGreater(whole, 16)
+        self.assertEqual(self.document(*words, "--config", self.config)["tokens"], whole)
+        self.assertEqual(self.document(*words, RUVLTRA_MAX_TOKENS="17")["tokens"], whole)
+        out = os.path.join(SCRATCH, "logits.npy")
+        self.refused(2, "expected -o", "eval", "logits", "--tokens", "1", RUVLTRA_OUTPUT=out)
+        self.ok("eval", "logits", "--tokens", "1", "-o", out)
+        self.refused(2, "exists", "eval", "logits", "--tokens", "1", "-o", out, RUVLTRA_FORCE="1")
+
+    def test_no_progress_variable(self):
+        self.write("")
+        for value, effect in (("1", "true"), ("yes please", "true"), ("0", "false"), ("false", "false")):
+            values, _ = self.effective(RUVLTRA_NO_PROGRESS=value)
+            self.assertEqual(values["no_progress"], effect, value)
+
     def test_where_the_file_is_found(self):
         self.write("threads = 7\n")
         shown = self.ok("run", "--print-config", RUVLTRA_CONFIG=self.config).decode()
@@ -170,9 +230,14 @@ class Settings(Case):
                               ("temp = {a = 1}\n", r"unknown table|expected"),
                               ("temp = \n", r"settings.toml"),
                               ("temp = 1\ntemp = 2\n", r"settings.toml"),
-                              ("stop = " + "[" * 40 + "]" * 40 + "\n", r"nested")):
+                              ("stop = " + "[" * 40 + "]" * 40 + "\n", r"nested"),
+                              ("a." * 17 + "a = 1\n", r"dots in a key"),
+                              ("[" + "a . " * 17 + "a]\n", r"dots in a key"),
+                              ("#" * (1 << 16) + "\n", r"settings.toml")):
             self.write(text)
             self.refused(2, pattern, "run", "--config", self.config, "hello")
+        self.write('system = "' + "." * 40 + "[" * 40 + '\\""  # ' + "." * 40 + "\n")
+        self.assertIn("system", self.effective()[0])
         self.write("")
         self.refused(2, "environment RUVLTRA_TEMP: --temp: expected a number", "run", "hello", RUVLTRA_TEMP="hot")
 
@@ -199,6 +264,7 @@ class Documents(Case):
         self.assertEqual(sum(t["bytes"] for t in verified["tensors"]), total)
         self.assertEqual(verified["metadata"]["general.architecture"], "qwen2")
         self.assertIn("<|im_start|>", self.ok("show", "--template").decode())
+        self.assertIn("<|im_start|>", self.document("show", "--template", "--json")["template"])
         self.assertIn("token_embd.weight", self.ok("show", "--tensors").decode())
 
     def test_run(self):
@@ -234,6 +300,9 @@ class Documents(Case):
             self.assertEqual(len(row["samples_ts"]), 2)
             self.assertAlmostEqual(row["avg_ts"], sum(row["samples_ts"]) / 2, delta=1e-6 * row["avg_ts"])
             self.assertEqual(row["pct_roofline"] is not None, row["n_prompt"] == 0)
+        # The 256 MiB read beside the runs are not the model's.
+        self.assertLess(rows[0]["peak_rss_bytes"], 192 << 20)
+        self.assertGreater(rows[0]["peak_rss_bytes"], os.path.getsize(MODEL))
         lines = self.ok("bench", "-p", "8", "-n", "2", "-r", "1", "-o", "csv").decode().splitlines()
         self.assertEqual(lines[0].split(","), names)
         self.assertEqual(len(lines), 3)
@@ -419,8 +488,19 @@ class Dialogue(Case):
         terminal.expect(r"temp 0 ")
         terminal.send("/sav x\n")
         terminal.expect("unknown command.*/save")
+        terminal.send("/profile coder\n/show\n")
+        terminal.expect(r"(?s)temp 0\.2 .*seed 0\D")
+        terminal.send("/profile base\n/show\n")
+        terminal.expect(r"(?s)temp 0\.7 .*seed drawn")
+        terminal.send("/profile none\n")
+        terminal.expect("expected base, coder or agent")
+        with open(saved + ".old", "w"):
+            pass
+        terminal.send(f"/save {saved}.old\n")
+        self.assertNotIn("force", terminal.expect("expected a new file name.*\n"))
         terminal.send(f"/save {saved}\n")
         terminal.expect("saved ")
+        self.assertEqual(os.stat(saved).st_mode & 0o777, 0o600)
         terminal.expect(">>> ")
         terminal.send('"""first\nsecond"""\n')
         terminal.expect(r"\.\.\. ")
@@ -456,6 +536,28 @@ class Dialogue(Case):
         terminal.expect(">>> ")
         terminal.send("\x04")
         self.assertEqual(terminal.close(), 0)
+
+    def test_interrupt_before_the_answer_drops_the_turn(self):
+        long, saved = os.path.join(SCRATCH, "long.json"), os.path.join(SCRATCH, "dropped.json")
+        messages = [{"role": "user", "content": STORY * 150}, {"role": "assistant", "content": "No."}]
+        with open(long, "w") as file:
+            json.dump({"messages": messages}, file)
+        terminal = Terminal("run", "--no-history", "-t", "1", "--isa", "scalar")
+        terminal.expect(">>> ")
+        terminal.send(f"/load {long}\n")
+        terminal.expect("loaded 2 messages")
+        terminal.expect(">>> ")
+        terminal.send("And then?\n")
+        terminal.expect(r"then\?\r\n")
+        time.sleep(0.1)
+        terminal.send("\x03")
+        terminal.expect(r"\(stopped\)")
+        terminal.expect(">>> ")
+        terminal.send(f"/save {saved}\n/bye\n")
+        terminal.expect("saved ")
+        self.assertEqual(terminal.close(), 0)
+        with open(saved) as file:
+            self.assertEqual(json.load(file)["messages"], messages)
 
     def test_interactive_without_a_terminal(self):
         out = self.ok("run", "-i", "--seed", "7", "-n", "8", stdin=(STORY + "\n/bye\n").encode())
