@@ -94,6 +94,10 @@ class Usage(Case):
         self.refused(2, "token ids below 4096, found 4096", *words, "4096")
         self.refused(2, "expected at most 2 ids, found 3", *words, "1,2,3", "-c", "2")
         self.refused(2, "expected at most 2048 ids, found 2049", *words, ",".join(["1"] * 2049))
+        # Memory is counted for the ids given: 8 MB would not do for the whole context.
+        need = self.document("show", MODEL, "--json")["memory"]["total"]
+        self.assertGreater(need, 8_000_000)
+        self.ok("eval", "logits", "--tokens", "1,2", "-o", "-", "--memory-limit", "8M")
 
     def test_model_given_as_prompt(self):
         self.refused(2, r"-m nano\.gguf", "run", "nano.gguf")
