@@ -3,6 +3,10 @@
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 #include <array>
 
@@ -14,6 +18,12 @@ namespace ruvltra {
 void fill_scalar(KernelTable& table);
 #if defined(RUVLTRA_HAVE_avx2)
 void fill_avx2(KernelTable& table);
+#endif
+#if defined(RUVLTRA_HAVE_avx512)
+void fill_avx512(KernelTable& table);
+#endif
+#if defined(RUVLTRA_HAVE_neon)
+void fill_neon(KernelTable& table);
 #endif
 
 namespace {
@@ -33,6 +43,16 @@ bool cpu_has_avx2() {
   __builtin_cpu_init();
   return has_f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
+
+bool cpu_has_avx512() {
+  return cpu_has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+         __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+#if defined(__aarch64__)
+bool cpu_has_dot_product() { return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0; }
 #endif
 
 struct Tables {
@@ -44,6 +64,12 @@ struct Tables {
     add({"scalar", true, fill_scalar});
 #if defined(RUVLTRA_HAVE_avx2)
     add({"avx2", cpu_has_avx2(), fill_avx2});
+#endif
+#if defined(RUVLTRA_HAVE_avx512)
+    add({"avx512", cpu_has_avx512(), fill_avx512});
+#endif
+#if defined(RUVLTRA_HAVE_neon)
+    add({"neon", cpu_has_dot_product(), fill_neon});
 #endif
   }
 
