@@ -28,6 +28,25 @@ struct ActivationView {
   size_t n_cols = 0;
 };
 
+// How a matrix kernel walks its operands. No choice changes a bit of the result; 0 leaves it to the kernel,
+// which also rounds to what its tiles allow.
+struct MatmulTuning {
+  uint32_t unpacked_from = 0;   // columns from which panels are unpacked to bytes before they are multiplied
+  uint32_t column_block = 0;    // columns multiplied per pass over the panels, at most kMaxColumnBlock
+  uint32_t chunk = 0;           // k unpacked at once, at most kMaxChunk
+  uint32_t prefetch_bytes = 0;  // how far ahead packed panels are asked for
+};
+inline constexpr uint32_t kMaxColumnBlock = 256;
+inline constexpr uint32_t kMaxChunk = 2048;
+
+// What is worth trying on a machine, each field on its own; kernel_check runs every value.
+struct MatmulTuningChoices {
+  uint32_t unpacked_from[6] = {4, 6, 8, 12, 16, 24};
+  uint32_t column_block[4] = {48, 96, 192, 256};
+  uint32_t chunk[3] = {512, 1024, 2048};
+  uint32_t prefetch_bytes[4] = {2048, 4096, 8192, 16384};
+};
+
 struct MatmulArgs {
   PanelView w;
   size_t panel_begin = 0;
@@ -37,6 +56,7 @@ struct MatmulArgs {
   bool accumulate = false;      // y = y + (acc + bias)
   float* y = nullptr;           // (n_cols, y_stride); element (c, r) at y[c * y_stride + r]
   size_t y_stride = 0;
+  MatmulTuning tuning;
 };
 
 // Writes y for rows of panels [panel_begin, panel_end), clipped to n_rows, for all columns. The value of an
