@@ -100,25 +100,36 @@ inline double matmul_seconds(const KernelTable& table, const PackedMatrix& w, si
   });
 }
 
-inline int bench(bool json) {
-  const KernelTable& table = **kernel_table();
+inline constexpr size_t kBenchColumns[] = {1, 4, 5, 8, 16, 64, 512};
+
+// On the best rung if `isa` is empty, all formats if `formats` is.
+inline int bench(bool json, std::string_view isa = {}, std::span<const std::string_view> formats = {}) {
+  const auto found = kernel_table(isa);
+  if (!found.has_value()) {
+    fmt::print(stderr, "kernel_check: {}\n", found.error().message);
+    return 2;
+  }
+  const KernelTable& table = **found;
   const double hz = measured_hz();
   const int n_threads = physical_cores();
   auto buffer = AlignedBuffer<uint64_t>::make((size_t{192} << 20) / sizeof(uint64_t));
   CHECK(buffer.has_value());
   std::memset(buffer->data(), 1, buffer->size() * sizeof(uint64_t));
   ThreadPool one(1), all(n_threads);
-  nlohmann::ordered_json out = {{"isa", table.isa}, {"clock_hz", hz}, {"threads", n_threads}};
+  nlohmann::ordered_json out = {
+      {"isa", table.isa}, {"clock_hz", hz}, {"threads", n_threads}, {"columns", kBenchColumns}};
   if (!json) {
     fmt::print(
         "isa {}, clock {:.2f} GHz (chain of dependent additions), one column from memory, read = plain sum\n",
         table.isa, hz / 1e9);
     fmt::print("{:6} {:^24} {:^24} MAC/cycle/core for columns\n", "", "GB/s, 1 thread",
                fmt::format("GB/s, {} threads", n_threads));
-    fmt::print("{:6} {:>8} {:>8} {:>6} {:>8} {:>8} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6}\n", "", "gemv", "read",
-               "%", "gemv", "read", "%", 1, 4, 6, 16, 64);
+    fmt::print("{:6} {:>8} {:>8} {:>6} {:>8} {:>8} {:>6}", "", "gemv", "read", "%", "gemv", "read", "%");
+    for (const size_t n_cols : kBenchColumns) fmt::print(" {:>6}", n_cols);
+    fmt::print("\n");
   }
   for (const FormatInfo& info : kFormats) {
+    if (!formats.empty() && std::ranges::count(formats, format_of(info.type).name) == 0) continue;
     const PackedMatrix w = bench_matrix(info, table);
     const auto n_bytes = static_cast<double>(w.n_bytes());
     // The reference is read next to each format: on a shared machine it moves.
@@ -126,7 +137,7 @@ inline int bench(bool json) {
     const double gemv[2] = {n_bytes / matmul_seconds(table, w, 1, 1),
                             n_bytes / matmul_seconds(table, w, 1, n_threads)};
     std::vector<double> mac_per_cycle;
-    for (const size_t n_cols : {1, 4, 6, 16, 64}) {
+    for (const size_t n_cols : kBenchColumns) {
       const double mac = static_cast<double>(w.n_rows()) * static_cast<double>(w.k() * n_cols);
       mac_per_cycle.push_back(mac / (matmul_seconds(table, w, n_cols, 1) * hz));
     }
@@ -135,7 +146,7 @@ inline int bench(bool json) {
                             {"gemv_bytes_per_s_all", gemv[1]},
                             {"read_bytes_per_s_1", read[0]},
                             {"read_bytes_per_s_all", read[1]},
-                            {"mac_per_cycle_columns_1_4_6_16_64", mac_per_cycle}};
+                            {"mac_per_cycle", mac_per_cycle}};
     if (json) continue;
     fmt::print("{:6}", name);
     for (const int i : {0, 1}) {
