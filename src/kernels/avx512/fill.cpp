@@ -2,6 +2,12 @@
 
 namespace ruvltra {
 
-void fill_avx512(KernelTable&) {}
+void fill_avx512_matmul(MatmulKernels& kernels);
+void fill_avx512_attention(AttentionKernels& kernels);
+
+void fill_avx512(KernelTable& table) {
+  fill_avx512_matmul(table.matmul);
+  fill_avx512_attention(table.attention);
+}
 
 }  // namespace ruvltra
