@@ -31,6 +31,7 @@ struct Options {
   std::string text_file;
   bool full = false;
   std::string base;
+  std::string base_kv_type;  // empty = as the model's
   int64_t max_tokens = 0;  // 0 = all
   bool json = false;
 };
@@ -43,7 +44,7 @@ tl::unexpected<Error> missing(std::string_view kind, std::string_view option) {
 const std::map<std::string, std::vector<std::string>> kOptionsOfKind = {
     {"logits", {"--tokens", "--tokens-file", "--output", "--force", "--last"}},
     {"ppl", {"--file", "--full", "--max-tokens"}},
-    {"kld", {"--file", "--full", "--max-tokens", "--base"}},
+    {"kld", {"--file", "--full", "--max-tokens", "--base", "--base-kv-type"}},
     {"mc", {}},
 };
 
@@ -222,6 +223,7 @@ Result<int> eval_divergence(const Options& options) {
   ASSIGN_OR_RETURN(const auto model, load_model(options.model));
   ModelOptions base_options = options.model;
   base_options.model = options.base;
+  if (!options.base_kv_type.empty() && !options.exact) base_options.kv_type = options.base_kv_type;
   ASSIGN_OR_RETURN(const auto base, load_model(base_options));
   if (base->tokenizer.digest() != model->tokenizer.digest()) {
     return fail("eval.vocabulary", "{}: expected the vocabulary of {}, found another", base->label(),
@@ -324,6 +326,9 @@ void add_eval_verb(Program& program) {
   own(app.add_option("-f,--file", options->text_file, "ppl, kld: the text"));
   own(app.add_flag("--full", options->full, "ppl, kld: score whole windows, not their second halves"));
   own(app.add_option("--base", options->base, "kld: the reference model"));
+  own(app.add_option("--base-kv-type", options->base_kv_type, "kld: --kv-type of the reference model")
+          ->check(one_of({"f16", "q8_0"}))
+          ->type_name("TYPE"));
   own(app.add_option("--max-tokens", options->max_tokens,
                      "ppl, kld: use at most this many tokens of the text (0 = all)"))
       ->check(in_range(int64_t{0}, int64_t{1} << 40));

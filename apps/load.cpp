@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "console.h"
 #include "kernels/dispatch.h"
+#include "model/kv_pool.h"
 #include "model/memory.h"
 
 namespace ruvltra {
@@ -110,6 +111,7 @@ Result<LoadedWeights> load_weights_of(GgufFile file, const ModelOptions& options
   const std::string source = file.path().string();
   ASSIGN_OR_RETURN(const ModelShape shape, ModelShape::from_file(file));
   ASSIGN_OR_RETURN(const size_t n_context, resolve_context(options.ctx, shape, source));
+  RETURN_IF_ERROR(KvPool::check_type(shape, kv_type));
   const MemoryNeed need = memory_need(shape, file.tensors(), kv_type, n_context, kPrefillRows);
   RETURN_IF_ERROR(check_memory(need, memory_limit, source));
 

@@ -33,10 +33,14 @@ void add_progress_option(CLI::App& app, bool& no_progress) {
   app.add_flag("--no-progress", no_progress, "No progress line on stderr");
 }
 
-void add_load_options(CLI::App& app, ModelOptions& options) {
-  app.add_option("--kv-type", options.kv_type, "Number type of the KV cache")
-      ->check(one_of({"f16"}))
+void add_kv_type_option(CLI::App& app, std::string& kv_type) {
+  app.add_option("--kv-type", kv_type, "Number type of the KV cache: f16, or q8_0 in half the memory")
+      ->check(one_of({"f16", "q8_0"}))
       ->type_name("TYPE");
+}
+
+void add_load_options(CLI::App& app, ModelOptions& options) {
+  add_kv_type_option(app, options.kv_type);
   add_isa_option(app, options.isa);
   app.add_flag("--mmap", options.mmap,
                "Read the file through a mapping instead of copying it piece by piece");

@@ -34,6 +34,7 @@ void add_load_options(CLI::App& app, ModelOptions& options);
 // -m alone, for verbs that only read a file.
 void add_model_path_option(CLI::App& app, std::string& model);
 void add_threads_option(CLI::App& app, int& threads);
+void add_kv_type_option(CLI::App& app, std::string& kv_type);
 void add_isa_option(CLI::App& app, std::string& isa);
 void add_progress_option(CLI::App& app, bool& no_progress);
 

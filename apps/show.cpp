@@ -20,6 +20,7 @@ struct Options {
   bool verify = false;
   bool no_progress = false;
   int ctx = 0;
+  std::string kv_type = "f16";
 };
 
 struct TypeTotal {
@@ -33,6 +34,7 @@ struct Facts {
   std::string name;
   std::string quantisation;
   std::map<std::string, TypeTotal> quant;
+  KvType kv_type = KvType::kF16;
   uint64_t kv_bytes_per_token = 0;
   size_t n_context = 0;
   MemoryNeed memory;
@@ -96,8 +98,10 @@ Result<Facts> collect(const GgufFile& file, const Options& options) {
     ++total.tensors;
     total.bytes += tensor.n_bytes;
   }
-  facts.kv_bytes_per_token = KvPool::page_bytes(facts.shape, KvType::kF16) / kPageTokens;
-  facts.memory = memory_need(facts.shape, file.tensors(), KvType::kF16, facts.n_context, kPrefillRows);
+  ASSIGN_OR_RETURN(facts.kv_type, parse_kv_type(options.kv_type));
+  RETURN_IF_ERROR(KvPool::check_type(facts.shape, facts.kv_type));
+  facts.kv_bytes_per_token = KvPool::page_bytes(facts.shape, facts.kv_type) / kPageTokens;
+  facts.memory = memory_need(facts.shape, file.tensors(), facts.kv_type, facts.n_context, kPrefillRows);
   if (options.verify) {
     ProgressBar bar("verifying", ProgressBar::Unit::kBytes, !options.no_progress);
     ASSIGN_OR_RETURN(facts.sha256, verify_file(file, bar.callback()));
@@ -173,7 +177,7 @@ std::string facts_text(const GgufFile& file, const Facts& facts) {
     row(label, fmt::format("{:<5} {:>4} tensors {:>9}", name, total.tensors, format_bytes(total.bytes)));
     label = "";
   }
-  row("KV cache", fmt::format("{} bytes per token (f16)", facts.kv_bytes_per_token));
+  row("KV cache", fmt::format("{} bytes per token ({})", facts.kv_bytes_per_token, kv_type_name(facts.kv_type)));
   row("memory",
       fmt::format("{} for a context of {}: weights {}, KV {}, scratch {}", format_bytes(facts.memory.total()),
                   facts.n_context, format_bytes(facts.memory.weights_bytes),
@@ -230,6 +234,7 @@ void add_show_verb(Program& program) {
                  "Context the memory is computed for; 0 = min(8192, what the file says)")
       ->check(in_range(0, 1 << 20))
       ->type_name("N");
+  add_kv_type_option(app, options->kv_type);
   app.add_flag("--tensors", options->tensors, "List the tensors: name, type, K x rows, bytes");
   app.add_flag("--metadata", options->metadata, "List the metadata");
   app.add_flag("--template", options->chat_template, "Print the chat template");

@@ -183,6 +183,50 @@ inline void check_half(const KernelTable& table, Report& report) {
   report.expect(half == 0xfbff, "to_f16 on {}: NaN became {:04x}", table.isa, half);
 }
 
+// Quantised blocks against their definition, and their values as pages and as a single product give them.
+inline void check_q8(const KernelTable& scalar, const KernelTable& table, Report& report) {
+  constexpr size_t kHead = 96;
+  constexpr size_t kBlocks = kHead / kKvBlock;
+  constexpr size_t kValues = kHead * kPageTokens;
+  Random random(11);
+  for (const float size : {0.0f, 0x1p-30f, 0x1p-20f, 0x1p-17f, 1.0f, 300.0f, 65504.0f, 1e30f}) {
+    std::vector<float> x(kValues);
+    for (float& value : x) value = size * random.uniform();
+    x[3] = -size;
+    if (size == 1) x[40] = NAN, x[80] = INFINITY, x[120] = -INFINITY, x[170] = -0.0f;
+    std::vector<int8_t> q(kValues), expected_q(kValues);
+    std::vector<uint16_t> d(kValues / kKvBlock), expected_d(d.size());
+    table.attention.to_q8(x.data(), q.data(), d.data(), kValues);
+    scalar.attention.to_q8(x.data(), expected_q.data(), expected_d.data(), kValues);
+    report.expect(q == expected_q && d == expected_d, "to_q8 on {}: size {}: differs from scalar", table.isa,
+                  size);
+    for (size_t i = 0; i < kValues; ++i) {
+      const double clamped =
+          std::isnan(x[i]) ? -65504.0 : std::clamp(static_cast<double>(x[i]), -65504.0, 65504.0);
+      const double scale = static_cast<double>(f16_to_f32(d[i / kKvBlock]));
+      // Half a step, and the end of the range where the scale was rounded down; below 2^-24 scales are steps.
+      const double tolerance = scale / 2 + 127 * (scale * 0x1p-11 + 0x1p-25);
+      report.expect(q[i] >= -127 && std::fabs(q[i] * scale - clamped) <= tolerance,
+                    "to_q8 on {}: {} became {} of {}", table.isa, x[i], +q[i], scale);
+    }
+
+    // The same bytes read as both planes of a page.
+    std::vector<float> keys(kValues), values(kValues);
+    table.attention.keys_from_q8(q.data(), d.data(), keys.data(), kHead);
+    table.attention.values_from_q8(q.data(), d.data(), values.data(), kHead);
+    for (size_t i = 0; i < kValues; ++i) {
+      const size_t t = i % kPageTokens;
+      const size_t block = i / kPageTokens / kKvBlock;
+      const float key = static_cast<float>(q[i]) * f16_to_f32(d[block * kPageTokens + t]);
+      const float value =
+          static_cast<float>(q[i]) * f16_to_f32(d[i / kHead * kBlocks + i % kHead / kKvBlock]);
+      report.expect(same_bits(keys[i], key) && same_bits(values[i], value),
+                    "from_q8 on {}: element {}: {} and {}, expected {} and {}", table.isa, i, keys[i],
+                    values[i], key, value);
+    }
+  }
+}
+
 // A sequence with random queries, keys and values.
 struct AttentionCase {
   size_t n_tokens;
@@ -203,6 +247,8 @@ class AttentionData {
     for (float& value : q_) value = 3 * random.uniform();
     for (float& value : k_) value = round(2 * random.uniform());
     for (float& value : v_) value = round(random.uniform());
+    give_full_scales(k_);
+    give_full_scales(v_);
   }
 
   // Attention of the whole sequence fed in steps of `chunk` rows. The pages hold `garbage` wherever nothing
@@ -212,20 +258,16 @@ class AttentionData {
     ThreadPool pool(n_threads);
     const Ctx ctx{&pool, &table};
     const size_t n_pages = (c.n_tokens + kPageTokens - 1) / kPageTokens;
-    const size_t plane = c.d_head * kPageTokens;
-    AlignedBuffer<float> f32 = std::move(*AlignedBuffer<float>::make(2 * n_pages * c.n_kv_heads * plane));
-    AlignedBuffer<uint16_t> f16 = std::move(*AlignedBuffer<uint16_t>::make(f32.size()));
-    std::fill_n(f32.data(), f32.size(), garbage);
-    std::fill_n(f16.data(), f16.size(), f32_to_f16(garbage));
     KvLayerView kv;
-    const bool half = c.type == KvType::kF16;
-    void* memory = half ? static_cast<void*>(f16.data()) : static_cast<void*>(f32.data());
-    kv.base = static_cast<uint8_t*>(memory);
-    kv.plane_bytes = plane * (half ? sizeof(uint16_t) : sizeof(float));
+    kv.plane_bytes = kv_plane_bytes(c.type, c.d_head);
     kv.page_stride = 2 * c.n_kv_heads * kv.plane_bytes;
     kv.type = c.type;
     kv.n_kv_heads = c.n_kv_heads;
     kv.d_head = c.d_head;
+    AlignedBuffer<uint8_t> memory = std::move(*AlignedBuffer<uint8_t>::make(n_pages * kv.page_stride));
+    kv.base = memory.data();
+    for (size_t plane = 0; plane < 2 * n_pages * c.n_kv_heads; ++plane)
+      fill_plane(memory.data() + plane * kv.plane_bytes, garbage);
 
     // Pages lie in reverse order.
     std::vector<PageId> pages(n_pages);
@@ -279,8 +321,30 @@ class AttentionData {
   }
 
  private:
-  // Keys and values that the cache holds exactly.
-  float round(float x) const { return case_.type == KvType::kF16 ? f16_to_f32(f32_to_f16(x)) : x; }
+  // Keys and values that the cache holds exactly: for q8_0 multiples of 2^-6, with a full scale per block.
+  float round(float x) const {
+    if (case_.type == KvType::kF32) return x;
+    return case_.type == KvType::kF16 ? f16_to_f32(f32_to_f16(x)) : std::nearbyint(x * 63) / 64;
+  }
+  void give_full_scales(std::span<float> x) const {
+    for (size_t i = 0; case_.type == KvType::kQ8_0 && i < x.size(); i += kKvBlock)
+      x[i] = (x[i] < 0 ? -127 : 127) / 64.0f;
+  }
+
+  // What a page holds where nothing was written.
+  void fill_plane(uint8_t* plane, float garbage) const {
+    const size_t n = case_.d_head * kPageTokens;
+    const uint16_t half = f32_to_f16(garbage);
+    if (case_.type == KvType::kF32) {
+      std::fill_n(reinterpret_cast<float*>(plane), n, garbage);
+    } else if (case_.type == KvType::kF16) {
+      std::fill_n(reinterpret_cast<uint16_t*>(plane), n, half);
+    } else {
+      std::fill_n(plane, n, garbage == 0 ? uint8_t{0} : uint8_t{0x81});
+      std::fill_n(reinterpret_cast<uint16_t*>(plane + n), n / kKvBlock, half);
+    }
+  }
+
   AttentionCase case_;
   std::vector<float> q_, k_, v_;
 };
@@ -312,39 +376,66 @@ inline void check_attention_case(const KernelTable& scalar, const KernelTable& t
 }
 
 inline constexpr AttentionCase kAttentionCases[] = {
-    {1040, 64, 1, 1, KvType::kF16}, {200, 64, 2, 7, KvType::kF16},  {530, 128, 1, 2, KvType::kF16},
-    {200, 128, 1, 8, KvType::kF16}, {200, 128, 2, 1, KvType::kF16}, {200, 6, 3, 3, KvType::kF32},
-    {530, 64, 1, 2, KvType::kF32},  {70, 80, 1, 70, KvType::kF16}};
+    {1040, 64, 1, 1, KvType::kF16},  {200, 64, 2, 7, KvType::kF16},  {530, 128, 1, 2, KvType::kF16},
+    {200, 128, 1, 8, KvType::kF16},  {200, 128, 2, 1, KvType::kF16}, {200, 6, 3, 3, KvType::kF32},
+    {530, 64, 1, 2, KvType::kF32},   {70, 80, 1, 70, KvType::kF16},  {130, 24, 2, 5, KvType::kF16},
+    {530, 128, 1, 8, KvType::kQ8_0}, {200, 64, 2, 7, KvType::kQ8_0}, {200, 96, 3, 1, KvType::kQ8_0}};
 
 inline void check_attention(const KernelTable& scalar, const KernelTable& table, Report& report) {
   check_half(table, report);
+  check_q8(scalar, table, report);
   for (const AttentionCase& c : kAttentionCases) check_attention_case(scalar, table, c, report);
 }
 
 // Faults planted on purpose. Each must be flagged.
 inline AttentionKernels honest_attention;
 
-inline void blind_to_the_newest(const AttentionFold& fold) {
-  AttentionFold changed = fold;
-  std::vector<int32_t> n_visible(fold.n_visible, fold.n_visible + fold.n_rows);
-  for (int32_t& n : n_visible) n = std::max(n - 1, 1);
+// weigh() with every row seeing `more` slots more or fewer.
+inline void weigh_shifted(const AttentionPage& page, int32_t more) {
+  AttentionPage changed = page;
+  std::vector<int32_t> n_visible(page.n_visible, page.n_visible + page.n_rows);
+  for (int32_t& n : n_visible) n = std::clamp(n + more, 1, static_cast<int32_t>(kPageTokens));
   changed.n_visible = n_visible.data();
-  honest_attention.fold_page(changed);
+  honest_attention.weigh(changed);
 }
-
-inline void sees_the_future(const AttentionFold& fold) {
-  AttentionFold changed = fold;
-  std::vector<int32_t> n_visible(fold.n_visible, fold.n_visible + fold.n_rows);
-  for (int32_t& n : n_visible) n = std::min(n + 1, static_cast<int32_t>(kPageTokens));
-  changed.n_visible = n_visible.data();
-  honest_attention.fold_page(changed);
-}
+inline void blind_to_the_newest(const AttentionPage& page) { weigh_shifted(page, -1); }
+inline void sees_the_future(const AttentionPage& page) { weigh_shifted(page, 1); }
 
 // The last of several rows in another order of additions: what a tile of its own shape would do.
-inline void another_order_in_tiles(const AttentionFold& fold) {
-  honest_attention.fold_page(fold);
-  float& l = fold.state.l[fold.n_rows - 1];
-  if (fold.n_rows > 8) l = std::nextafter(l, INFINITY);
+inline void another_order_in_tiles(const AttentionPage& page) {
+  honest_attention.weigh(page);
+  float& l = page.state.l[page.n_rows - 1];
+  if (page.n_rows > 8) l = std::nextafter(l, INFINITY);
+}
+
+// Chains that start with the last dimension: as right, but other bits.
+inline void scores_backwards(const AttentionPage& page) {
+  for (size_t row = 0; row < page.n_rows; ++row) {
+    for (size_t t = 0; t < kPageTokens; ++t) {
+      float sum = 0;
+      for (size_t d = page.d_head; d-- > 0;)
+        sum = std::fma(page.k[d * kPageTokens + t], page.q[row * page.d_head + d], sum);
+      page.p[row * kPageTokens + t] = sum;
+    }
+  }
+}
+
+inline void drops_the_last_slot(const AttentionPage& page) {
+  for (size_t row = 0; row < page.n_rows; ++row) page.p[row * kPageTokens + kPageTokens - 1] = 0;
+  honest_attention.add_values(page);
+}
+
+inline void scale_of_the_first_token(const int8_t* q, const uint16_t* d, float* y, size_t d_head) {
+  const std::vector<uint16_t> first(kPageTokens * d_head / kKvBlock, d[0]);
+  honest_attention.keys_from_q8(q, first.data(), y, d_head);
+}
+
+inline void truncates_to_q8(const float* x, int8_t* q, uint16_t* d, size_t n) {
+  honest_attention.to_q8(x, q, d, n);
+  for (size_t i = 0; i < n; ++i) {
+    const float scale = f16_to_f32(d[i / kKvBlock]);
+    if (scale != 0) q[i] = static_cast<int8_t>(std::clamp(x[i] / scale, -127.0f, 127.0f));
+  }
 }
 
 inline void forgets_the_scale(const AttentionState& into, const AttentionState& from, size_t n_rows,
@@ -356,20 +447,28 @@ inline void forgets_the_scale(const AttentionState& into, const AttentionState& 
 inline bool catches_planted_attention_faults(const KernelTable& scalar) {
   const KernelTable& best = **kernel_table();
   honest_attention = best.attention;
-  const AttentionCase c{530, 64, 1, 2, KvType::kF16};
-  const auto caught = [&](std::string_view fault, auto spoil) {
+  const auto caught = [&](std::string_view fault, auto check, auto spoil) {
     KernelTable table = best;
     spoil(table.attention);
     Report report(true);
-    check_attention_case(scalar, table, c, report);
+    check(table, report);
     fmt::print("planted: {}: {} of {} checks failed{}\n", fault, report.n_failures(), report.n_checks(),
                report.n_failures() > 0 ? "" : " - NOT AS EXPECTED");
     return report.n_failures() > 0;
   };
-  bool ok = caught("blind to the newest", [](AttentionKernels& k) { k.fold_page = blind_to_the_newest; });
-  ok &= caught("sees the future", [](AttentionKernels& k) { k.fold_page = sees_the_future; });
-  ok &= caught("another order in tiles", [](AttentionKernels& k) { k.fold_page = another_order_in_tiles; });
-  ok &= caught("split merged unscaled", [](AttentionKernels& k) { k.merge = forgets_the_scale; });
+  const auto in_case = [&](const KernelTable& table, Report& report) {
+    check_attention_case(scalar, table, {530, 64, 1, 2, KvType::kF16}, report);
+  };
+  const auto in_q8 = [&](const KernelTable& table, Report& report) { check_q8(scalar, table, report); };
+  using Kernels = AttentionKernels;
+  bool ok = caught("blind to the newest", in_case, [](Kernels& k) { k.weigh = blind_to_the_newest; });
+  ok &= caught("sees the future", in_case, [](Kernels& k) { k.weigh = sees_the_future; });
+  ok &= caught("another order in tiles", in_case, [](Kernels& k) { k.weigh = another_order_in_tiles; });
+  ok &= caught("scores backwards", in_case, [](Kernels& k) { k.score = scores_backwards; });
+  ok &= caught("last slot dropped", in_case, [](Kernels& k) { k.add_values = drops_the_last_slot; });
+  ok &= caught("split merged unscaled", in_case, [](Kernels& k) { k.merge = forgets_the_scale; });
+  ok &= caught("keys with one scale", in_q8, [](Kernels& k) { k.keys_from_q8 = scale_of_the_first_token; });
+  ok &= caught("q8 cut off, not rounded", in_q8, [](Kernels& k) { k.to_q8 = truncates_to_q8; });
   return ok;
 }
 

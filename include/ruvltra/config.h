@@ -16,9 +16,11 @@
 
 namespace ruvltra {
 
-// What a KV cache stores: f16 clamped to +-65504, or f32 (exact mode).
-enum class KvType { kF16, kF32 };
-// "f16" or "f32". Errors: config.kv_type (usage).
+// What a KV cache stores: f16 clamped to +-65504, int8 with a f16 scale per 32 dimensions of a token, or f32
+// (exact mode).
+enum class KvType { kF16, kQ8_0, kF32 };
+std::string_view kv_type_name(KvType type);  // "f16", "q8_0", "f32"
+// Errors: config.kv_type (usage).
 Result<KvType> parse_kv_type(std::string_view name);
 
 struct PagedConfig {

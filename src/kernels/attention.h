@@ -10,6 +10,8 @@ namespace ruvltra {
 inline constexpr size_t kPageTokens = 64;
 // Pages are folded in splits of 8; each split starts afresh and splits are merged in order.
 inline constexpr size_t kSplitPages = 8;
+// q8_0 pages: dimensions of one token and head that share a scale.
+inline constexpr size_t kKvBlock = 32;
 
 // Running softmax of rows over the pages folded so far.
 struct AttentionState {
@@ -18,15 +20,16 @@ struct AttentionState {
   float* o = nullptr;  // (n_rows, d_head) sum of exp(score - m) * value
 };
 
-// Folds one page into the state of n_rows rows that share its KV head.
-struct AttentionFold {
-  const float* k = nullptr;            // (d_head, 64), lane = token; 64-byte aligned
-  const float* v = nullptr;            // (64, d_head), lane = dimension; 64-byte aligned
+// One page and n_rows rows that share its KV head. Folding it is score, weigh, add_values.
+struct AttentionPage {
+  const float* k = nullptr;            // (d_head, 64), lane = token
+  const float* v = nullptr;            // (64, d_head), lane = dimension
   size_t d_head = 0;                   // even
   const float* q = nullptr;            // (n_rows, d_head), already scaled by 1 / sqrt(d_head)
-  const int32_t* n_visible = nullptr;  // (n_rows), 1..64: slots below it are visible
+  const int32_t* n_visible = nullptr;  // (n_rows), 0..64: slots below it are visible; 0 needs a finite m
   size_t n_rows = 0;
-  float* p = nullptr;  // (n_rows, 64) scratch, 64-byte aligned
+  float* p = nullptr;      // (n_rows, 64) scores, then weights
+  float* alpha = nullptr;  // (n_rows) exp(old m - new m)
   AttentionState state;
 };
 
@@ -36,7 +39,21 @@ struct AttentionKernels {
   void (*to_f16)(const float* x, uint16_t* y, size_t n) = nullptr;
   void (*from_f16)(const uint16_t* x, float* y, size_t n) = nullptr;
 
-  void (*fold_page)(const AttentionFold& fold) = nullptr;
+  // One f16 scale per 32 values, clamped as for f16 first: d = f16(amax / 127),
+  // q = round to even(x / d) within +-127; d = 0 gives q = 0. n is a multiple of 32.
+  void (*to_q8)(const float* x, int8_t* q, uint16_t* d, size_t n) = nullptr;
+  // y (d_head, 64) = q (d_head, 64) times d (d_head / 32, 64): each product is exact.
+  void (*keys_from_q8)(const int8_t* q, const uint16_t* d, float* y, size_t d_head) = nullptr;
+  // y (64, d_head) = q (64, d_head) times d (64, d_head / 32)
+  void (*values_from_q8)(const int8_t* q, const uint16_t* d, float* y, size_t d_head) = nullptr;
+
+  // p[r][t] = chain over d of K[d][t] * q[r][d], all 64 slots.
+  void (*score)(const AttentionPage& page) = nullptr;
+  // Scores to weights: m, l, alpha updated, p[r][t] = exp(p[r][t] - m[r]), +0 where invisible.
+  void (*weigh)(const AttentionPage& page) = nullptr;
+  // o[r][d] = chain over t of p[r][t] * V[t][d], starting at o[r][d] * alpha[r].
+  void (*add_values)(const AttentionPage& page) = nullptr;
+
   // into = into merged with `from`: M = max(m), then l and o of both scaled by exp(m - M) and added.
   void (*merge)(const AttentionState& into, const AttentionState& from, size_t n_rows,
                 size_t d_head) = nullptr;

@@ -4,28 +4,26 @@
 #include "base/fail.h"
 
 namespace ruvltra {
-namespace {
-
-size_t element_bytes(KvType type) { return type == KvType::kF16 ? 2 : 4; }
-size_t plane_bytes(const ModelShape& shape, KvType type) {
-  return shape.d_head * kPageTokens * element_bytes(type);
+size_t KvPool::page_bytes(const ModelShape& shape, KvType type) {
+  return shape.n_layers * shape.n_kv_heads * 2 * kv_plane_bytes(type, shape.d_head);
 }
 
-}  // namespace
-
-size_t KvPool::page_bytes(const ModelShape& shape, KvType type) {
-  return shape.n_layers * shape.n_kv_heads * 2 * plane_bytes(shape, type);
+Result<void> KvPool::check_type(const ModelShape& shape, KvType type) {
+  if (type != KvType::kQ8_0 || shape.d_head % kKvBlock == 0) return {};
+  return fail(ErrorKind::kUsage, "kv.head_size",
+              "kv-type: q8_0 needs heads of a multiple of {} dimensions, found {}", kKvBlock, shape.d_head);
 }
 
 Result<KvPool> KvPool::make(const ModelShape& shape, KvType type, size_t n_pages) {
   CHECK(n_pages <= INT32_MAX);
+  RETURN_IF_ERROR(check_type(shape, type));
   KvPool pool;
   pool.type_ = type;
   pool.n_pages_ = n_pages;
   pool.n_layers_ = shape.n_layers;
   pool.n_kv_heads_ = shape.n_kv_heads;
   pool.d_head_ = shape.d_head;
-  pool.plane_bytes_ = plane_bytes(shape, type);
+  pool.plane_bytes_ = kv_plane_bytes(type, shape.d_head);
   ASSIGN_OR_RETURN(pool.data_, AlignedBuffer<uint8_t>::make(n_pages * page_bytes(shape, type)));
   return pool;
 }

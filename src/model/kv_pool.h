@@ -12,12 +12,16 @@
 namespace ruvltra {
 
 // Layout: page, layer, KV head, then K transposed (d_head, 64) and V (64, d_head): lane = token for scores,
-// lane = dimension for values (docs/kernels.md section 8). Memory starts as zeros and holds finite values
-// only. Thread safety: writes to different (page, slot) pairs may run in parallel.
+// lane = dimension for values (docs/kernels.md section 8); of q8_0 both are followed by their scales. Memory
+// starts as zeros and holds finite values only. Thread safety: writes to different (page, slot) pairs may run
+// in parallel.
 class KvPool {
  public:
+  // Errors: kv.head_size as below, memory.exhausted.
   static Result<KvPool> make(const ModelShape& shape, KvType type, size_t n_pages);
 
+  // q8_0 needs heads of whole blocks of 32 dimensions. Error: kv.head_size (usage).
+  static Result<void> check_type(const ModelShape& shape, KvType type);
   static size_t page_bytes(const ModelShape& shape, KvType type);
   static size_t pages_for(size_t n_positions) { return (n_positions + kPageTokens - 1) / kPageTokens; }
 

@@ -106,10 +106,24 @@ Result<Variant> parse_variant(std::string_view name) {
               quoted(name));
 }
 
+std::string_view kv_type_name(KvType type) {
+  switch (type) {
+    case KvType::kQ8_0:
+      return "q8_0";
+    case KvType::kF32:
+      return "f32";
+    case KvType::kF16:
+      break;
+  }
+  return "f16";
+}
+
 Result<KvType> parse_kv_type(std::string_view name) {
-  if (name == "f16") return KvType::kF16;
-  if (name == "f32") return KvType::kF32;
-  return fail(ErrorKind::kUsage, "config.kv_type", "kv-type: expected f16 or f32, found {}", quoted(name));
+  for (const KvType type : {KvType::kF16, KvType::kQ8_0, KvType::kF32}) {
+    if (name == kv_type_name(type)) return type;
+  }
+  return fail(ErrorKind::kUsage, "config.kv_type", "kv-type: expected f16, q8_0 or f32, found {}",
+              quoted(name));
 }
 
 MediumConfig MediumConfig::base() {

@@ -107,7 +107,8 @@ TEST(MediumConfig, VariantNames) {
   EXPECT_EQ(parse_variant("Base").error().id, "config.variant");
   EXPECT_EQ(parse_kv_type("f16").value(), KvType::kF16);
   EXPECT_EQ(parse_kv_type("f32").value(), KvType::kF32);
-  EXPECT_EQ(parse_kv_type("q8_0").error().id, "config.kv_type");
+  EXPECT_EQ(parse_kv_type("q8_0").value(), KvType::kQ8_0);
+  EXPECT_EQ(parse_kv_type("q4_0").error().id, "config.kv_type");
 }
 
 struct BadValue {

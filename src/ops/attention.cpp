@@ -33,7 +33,7 @@ AttentionState state_at(float* base, size_t n_rows) {
 
 size_t thread_floats(const AttentionScratch::Options& o) {
   const size_t rows = tile_rows(o);
-  return 2 * align16(o.d_head * kPageTokens) + align16(rows * o.d_head) + rows * kPageTokens +
+  return 2 * align16(o.d_head * kPageTokens) + align16(rows * o.d_head) + rows * kPageTokens + align16(rows) +
          2 * align16(state_floats(rows, o.d_head));
 }
 
@@ -57,39 +57,59 @@ float finite(float x) {
   return low < FLT_MAX ? low : FLT_MAX;
 }
 
+// One token's n values per plane into a K plane (n, 64) and a V plane (64, n).
 template <class T>
-void scatter(const T* k, const T* v, size_t d_head, size_t slot, uint8_t* k_page, uint8_t* v_page) {
-  T* k_out = reinterpret_cast<T*>(k_page) + slot;
-  T* v_out = reinterpret_cast<T*>(v_page) + slot * d_head;
-  for (size_t d = 0; d < d_head; ++d) k_out[d * kPageTokens] = k[d];
-  std::copy_n(v, d_head, v_out);
+void scatter(const T* k, const T* v, size_t n, size_t slot, uint8_t* k_plane, uint8_t* v_plane) {
+  T* k_out = reinterpret_cast<T*>(k_plane) + slot;
+  T* v_out = reinterpret_cast<T*>(v_plane) + slot * n;
+  for (size_t i = 0; i < n; ++i) k_out[i * kPageTokens] = k[i];
+  std::copy_n(v, n, v_out);
+}
+
+constexpr size_t kMaxHead = 512;
+
+// One token of one head.
+void store_token(const AttentionKernels& kernels, KvType type, const float* k, const float* v, size_t d_head,
+                 size_t slot, uint8_t* k_page, uint8_t* v_page) {
+  if (type == KvType::kF16) {
+    uint16_t half[2][kMaxHead];
+    kernels.to_f16(k, half[0], d_head);
+    kernels.to_f16(v, half[1], d_head);
+    scatter(half[0], half[1], d_head, slot, k_page, v_page);
+  } else if (type == KvType::kQ8_0) {
+    int8_t quants[2][kMaxHead];
+    uint16_t scales[2][kMaxHead / kKvBlock];
+    kernels.to_q8(k, quants[0], scales[0], d_head);
+    kernels.to_q8(v, quants[1], scales[1], d_head);
+    const size_t n_values = d_head * kPageTokens;
+    scatter(quants[0], quants[1], d_head, slot, k_page, v_page);
+    scatter(scales[0], scales[1], d_head / kKvBlock, slot, k_page + n_values, v_page + n_values);
+  } else {
+    float single[2][kMaxHead];
+    std::transform(k, k + d_head, single[0], finite);
+    std::transform(v, v + d_head, single[1], finite);
+    scatter(single[0], single[1], d_head, slot, k_page, v_page);
+  }
 }
 
 }  // namespace
 
+size_t kv_plane_bytes(KvType type, size_t d_head) {
+  const size_t n = d_head * kPageTokens;
+  return type == KvType::kF16    ? n * sizeof(uint16_t)
+         : type == KvType::kQ8_0 ? n * sizeof(int8_t) + n / kKvBlock * sizeof(uint16_t)
+                                 : n * sizeof(float);
+}
+
 void store_kv(const Ctx& ctx, const KvLayerView& kv, const float* k, const float* v,
               std::span<const KvSlot> slots) {
-  constexpr size_t kMaxHead = 512;
   CHECK(kv.d_head <= kMaxHead);
   ctx.pool->parallel_for(slots.size(), [&](size_t t, int) {
     if (slots[t].page == kNoPage) return;
-    const auto slot = static_cast<size_t>(slots[t].slot);
     for (size_t head = 0; head < kv.n_kv_heads; ++head) {
-      const float* k_row = k + (t * kv.n_kv_heads + head) * kv.d_head;
-      const float* v_row = v + (t * kv.n_kv_heads + head) * kv.d_head;
-      uint8_t* k_page = kv.k(slots[t].page, head);
-      uint8_t* v_page = kv.v(slots[t].page, head);
-      if (kv.type == KvType::kF16) {
-        uint16_t half[2][kMaxHead];
-        ctx.kernels->attention.to_f16(k_row, half[0], kv.d_head);
-        ctx.kernels->attention.to_f16(v_row, half[1], kv.d_head);
-        scatter(half[0], half[1], kv.d_head, slot, k_page, v_page);
-      } else {
-        float single[2][kMaxHead];
-        std::transform(k_row, k_row + kv.d_head, single[0], finite);
-        std::transform(v_row, v_row + kv.d_head, single[1], finite);
-        scatter(single[0], single[1], kv.d_head, slot, k_page, v_page);
-      }
+      const size_t offset = (t * kv.n_kv_heads + head) * kv.d_head;
+      store_token(ctx.kernels->attention, kv.type, k + offset, v + offset, kv.d_head,
+                  static_cast<size_t>(slots[t].slot), kv.k(slots[t].page, head), kv.v(slots[t].page, head));
     }
   });
 }
@@ -156,6 +176,7 @@ class AttentionRun {
     float *k, *v;  // one page in f32: (d_head, 64), (64, d_head)
     float* q;      // (tile rows, d_head), scaled
     float* p;      // (tile rows, 64)
+    float* alpha;  // (tile rows)
     AttentionState state, split;
   };
 
@@ -167,7 +188,8 @@ class AttentionRun {
     l.v = l.k + align16(kv_.d_head * kPageTokens);
     l.p = l.v + align16(kv_.d_head * kPageTokens);
     l.q = l.p + rows * kPageTokens;
-    float* states = l.q + align16(rows * kv_.d_head);
+    l.alpha = l.q + align16(rows * kv_.d_head);
+    float* states = l.alpha + align16(rows);
     l.state = state_at(states, rows);
     l.split = state_at(states + state_stride_, rows);
     return l;
@@ -212,15 +234,18 @@ class AttentionRun {
         const int32_t seen = position(tile, row) + 1 - static_cast<int32_t>(page * kPageTokens);
         n_visible[row] = std::min(seen, static_cast<int32_t>(kPageTokens));
       }
-      AttentionFold fold;
-      std::tie(fold.k, fold.v) = page_f32(tile.pages[page], kv_head, local);
-      fold.d_head = kv_.d_head;
-      fold.q = local.q + first * kv_.d_head;
-      fold.n_visible = n_visible + first;
-      fold.n_rows = n_rows - first;
-      fold.p = local.p;
-      fold.state = rows_from(state, first);
-      ctx_.kernels->attention.fold_page(fold);
+      AttentionPage rows;
+      std::tie(rows.k, rows.v) = page_f32(tile.pages[page], kv_head, local);
+      rows.d_head = kv_.d_head;
+      rows.q = local.q + first * kv_.d_head;
+      rows.n_visible = n_visible + first;
+      rows.n_rows = n_rows - first;
+      rows.p = local.p;
+      rows.alpha = local.alpha;
+      rows.state = rows_from(state, first);
+      ctx_.kernels->attention.score(rows);
+      ctx_.kernels->attention.weigh(rows);
+      ctx_.kernels->attention.add_values(rows);
     }
   }
 
@@ -229,9 +254,17 @@ class AttentionRun {
     const uint8_t* v = kv_.v(page, kv_head);
     if (kv_.type == KvType::kF32)
       return {reinterpret_cast<const float*>(k), reinterpret_cast<const float*>(v)};
+    const AttentionKernels& kernels = ctx_.kernels->attention;
     const size_t n = kv_.d_head * kPageTokens;
-    ctx_.kernels->attention.from_f16(reinterpret_cast<const uint16_t*>(k), local.k, n);
-    ctx_.kernels->attention.from_f16(reinterpret_cast<const uint16_t*>(v), local.v, n);
+    if (kv_.type == KvType::kF16) {
+      kernels.from_f16(reinterpret_cast<const uint16_t*>(k), local.k, n);
+      kernels.from_f16(reinterpret_cast<const uint16_t*>(v), local.v, n);
+    } else {
+      kernels.keys_from_q8(reinterpret_cast<const int8_t*>(k), reinterpret_cast<const uint16_t*>(k + n),
+                           local.k, kv_.d_head);
+      kernels.values_from_q8(reinterpret_cast<const int8_t*>(v), reinterpret_cast<const uint16_t*>(v + n),
+                             local.v, kv_.d_head);
+    }
     return {local.k, local.v};
   }
 

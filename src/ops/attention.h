@@ -22,12 +22,16 @@ struct KvSlot {
   int32_t slot = 0;  // 0..63
 };
 
+// Bytes of one K or V of one head and page. q8_0: 64 d_head values, then a f16 scale per token and 32
+// dimensions: (d_head / 32, 64) for K, (64, d_head / 32) for V; d_head is a multiple of 32.
+size_t kv_plane_bytes(KvType type, size_t d_head);
+
 // One layer of a KV pool. Per page and KV head: K transposed (d_head, 64), then V (64, d_head), in elements
 // of `type`.
 struct KvLayerView {
   uint8_t* base = nullptr;
   size_t page_stride = 0;  // bytes from one page to the next
-  size_t plane_bytes = 0;  // one K or V of one head and page
+  size_t plane_bytes = 0;  // kv_plane_bytes()
   KvType type = KvType::kF16;
   size_t n_kv_heads = 0;
   size_t d_head = 0;
