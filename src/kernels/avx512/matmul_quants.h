@@ -97,10 +97,15 @@ RUVLTRA_INLINE __m512 scale_and_add(const Weights& w, __m512i isum, const int16_
   return acc;
 }
 
-// acc += one block; after_sub_block(s) runs between sub-blocks.
-template <class Format, int kRegisters, int kColumns, class Weights, class F>
+// What the unpacked walk asks for while it multiplies: nothing.
+struct NoPrefetch {
+  RUVLTRA_INLINE void sub_block(size_t) const {}
+};
+
+// acc += one block; `ahead` asks for later weights between the sub-blocks.
+template <class Format, int kRegisters, int kColumns, class Weights, class Prefetch>
 RUVLTRA_INLINE void add_block(const Weights* w, const ActivationBlock<kColumns>& a,
-                              __m512 (&acc)[kRegisters][kColumns], F&& after_sub_block) {
+                              __m512 (&acc)[kRegisters][kColumns], const Prefetch& ahead) {
   __m512i isum[kRegisters][kColumns];
   RUVLTRA_UNROLL
   for (int r = 0; r < kRegisters; ++r) {
@@ -109,7 +114,7 @@ RUVLTRA_INLINE void add_block(const Weights* w, const ActivationBlock<kColumns>&
   }
   for (size_t s = 0; s < Format::Layout::kSubBlocks; ++s) {
     add_sub_block<Format, kRegisters, kColumns>(w, a, s, isum);
-    after_sub_block(s);
+    ahead.sub_block(s);
   }
   RUVLTRA_UNROLL
   for (int r = 0; r < kRegisters; ++r) {
@@ -136,18 +141,19 @@ RUVLTRA_INLINE PanelPair<Format> pair_at(const MatmulArgs& args, size_t panel) {
   return {{panel_at<Format>(args.w, panel), panel_at<Format>(args.w, second)}};
 }
 
-// Asks for the quants of both panels `ahead` bytes early; behind their end follow those of the next pair. A
-// header is asked for one pair early.
+// Asks for the quants of both panels some bytes before block b needs them; behind their end follow those of
+// the next pair. A header is asked for one pair early.
 template <class Format>
 struct PairPrefetch {
   using Quants = typename Format::Layout::Quants;
   const PanelPair<Format>& pair;
   size_t panel_bytes;
   size_t quant_bytes;  // of one panel
-  size_t ahead;
+  size_t bytes_ahead;
+  size_t b;
 
-  RUVLTRA_INLINE void sub_block(size_t b, size_t s) const {
-    const size_t begin = b * sizeof(Quants) + s * sizeof(typename Format::SubBlock) + ahead;
+  RUVLTRA_INLINE void sub_block(size_t s) const {
+    const size_t begin = b * sizeof(Quants) + s * sizeof(typename Format::SubBlock) + bytes_ahead;
     RUVLTRA_UNROLL
     for (size_t line = 0; line < sizeof(typename Format::SubBlock); line += 64) {
       const size_t at = begin + line;
@@ -156,7 +162,7 @@ struct PairPrefetch {
       prefetch(pair.side[1].quants, offset);
     }
   }
-  RUVLTRA_INLINE void header(size_t b) const {
+  RUVLTRA_INLINE void header() const {
     RUVLTRA_UNROLL
     for (size_t line = 0; line < sizeof(typename Format::Header); line += 64) {
       prefetch(pair.side[0].headers + b, 2 * panel_bytes + line);
@@ -166,20 +172,20 @@ struct PairPrefetch {
 };
 
 template <class Format, int kColumns>
-void direct_columns(const MatmulArgs& args, size_t panel, size_t c0) {
+__attribute__((noinline)) void direct_columns(const MatmulArgs& args, size_t panel, size_t c0) {
   const size_t n_blocks = args.w.k / Format::Layout::kBlock;
   const PanelPair<Format> pair = pair_at<Format>(args, panel);
-  const PairPrefetch<Format> ask = {pair, args.w.panel_bytes,
-                                    n_blocks * sizeof(typename Format::Layout::Quants),
-                                    chosen(args.tuning.prefetch_bytes, kPrefetchBytes) / 2};
+  PairPrefetch<Format> ahead = {pair, args.w.panel_bytes, n_blocks * sizeof(typename Format::Layout::Quants),
+                                chosen(args.tuning.prefetch_bytes, kPrefetchBytes) / 2, 0};
   __m512 acc[1][kColumns];
   RUVLTRA_UNROLL
   for (int c = 0; c < kColumns; ++c) acc[0][c] = _mm512_setzero_ps();
   for (size_t b = 0; b < n_blocks; ++b) {
     const PackedBlock<Format> block = pair.block(b);
-    ask.header(b);
+    ahead.b = b;
+    ahead.header();
     add_block<Format, 1, kColumns>(&block, activation_block<Format, kColumns>(args.a, args.w.k, c0, b), acc,
-                                   [&](size_t s) { ask.sub_block(b, s); });
+                                   ahead);
   }
   RUVLTRA_UNROLL
   for (int c = 0; c < kColumns; ++c) {
@@ -206,8 +212,9 @@ struct Unpacked {
 };
 
 template <class Format, int kRegisters, int kColumns>
-void unpacked_tile(const MatmulArgs& args, const UnpackedBlock<Format> (*blocks)[kTileRegisters], size_t b0,
-                   size_t n_blocks, size_t c0, __m512 (*sums)[kTileRegisters]) {
+__attribute__((noinline)) void unpacked_tile(const MatmulArgs& args,
+                                             const UnpackedBlock<Format> (*blocks)[kTileRegisters], size_t b0,
+                                             size_t n_blocks, size_t c0, __m512 (*sums)[kTileRegisters]) {
   __m512 acc[kRegisters][kColumns];
   RUVLTRA_UNROLL
   for (int r = 0; r < kRegisters; ++r) {
@@ -216,7 +223,7 @@ void unpacked_tile(const MatmulArgs& args, const UnpackedBlock<Format> (*blocks)
   }
   for (size_t i = 0; i < n_blocks; ++i) {
     add_block<Format, kRegisters, kColumns>(
-        blocks[i], activation_block<Format, kColumns>(args.a, args.w.k, c0, b0 + i), acc, [](size_t) {});
+        blocks[i], activation_block<Format, kColumns>(args.a, args.w.k, c0, b0 + i), acc, NoPrefetch{});
   }
   RUVLTRA_UNROLL
   for (int r = 0; r < kRegisters; ++r) {
