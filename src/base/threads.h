@@ -19,11 +19,15 @@ int default_threads();
 
 // Thread safety: parallel_for may be called by one thread at a time, and not from inside a task.
 // The calling thread works too, as thread 0; n_threads - 1 workers wait: first spinning, then asleep on a
-// futex. Tasks are handed out one by one in ascending order, so a preempted thread delays only its own task.
+// futex. Every thread starts on its own contiguous share of the tasks, in ascending order, so that it walks
+// memory in one direction; who is done takes tasks from the tail of another's share. A thread that the system
+// has put aside delays only the task it is in.
 class ThreadPool {
  public:
-  // Where the system grants fewer threads than asked for, the pool works with those it got.
-  explicit ThreadPool(int n_threads);
+  enum class Pinning { kNone, kOneCpuEach };
+  // Where the system grants fewer threads than asked for, the pool works with those it got. kOneCpuEach binds
+  // worker i to the i-th CPU this process may use (best effort); the calling thread stays free.
+  explicit ThreadPool(int n_threads, Pinning pinning = Pinning::kNone);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
@@ -42,21 +46,30 @@ class ThreadPool {
 
  private:
   using Trampoline = void (*)(void* context, size_t task, int thread);
+  // Tasks [begin, end) of one thread not yet taken, packed so that both ends move in one atomic step.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> range{0};
+    bool take_first(size_t& task);
+    bool take_last(size_t& task);
+  };
+
   void run(size_t n_tasks, Trampoline call, void* context);
   void work(int thread);
+  bool enter_loop();
   void worker_loop(int thread);
 
   int n_threads_ = 1;
   const int spin_rounds_;
   std::vector<std::thread> workers_;
 
-  // One loop's description; written by the caller before epoch_ moves, read by workers after.
+  // One loop's description; written by the caller before the gate opens, read by workers inside.
   Trampoline call_ = nullptr;
   void* context_ = nullptr;
-  size_t n_tasks_ = 0;
+  std::unique_ptr<Share[]> shares_;  // (n_threads)
 
-  alignas(64) std::atomic<size_t> next_task_{0};
-  alignas(64) std::atomic<int> busy_workers_{0};
+  // Workers inside the loop, and kClosed while none may enter: a worker that wakes late misses the loop.
+  static constexpr uint32_t kClosed = uint32_t{1} << 31;
+  alignas(64) std::atomic<uint32_t> gate_{kClosed};
   alignas(64) std::atomic<uint32_t> epoch_{0};  // one more per loop, and once more to stop
   std::atomic<int> sleepers_{0};
   std::atomic<bool> stop_{false};

@@ -1,12 +1,16 @@
 #include "base/threads.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <chrono>
 #include <fstream>
 #include <numeric>
+#include <thread>
 #include <vector>
 
 namespace ruvltra {
@@ -46,6 +50,40 @@ TEST(ThreadPool, ResultsAreVisibleToTheCaller) {
     pool.parallel_for(values.size(), [&](size_t task, int) { values[task] = loop * task; });
     for (size_t i = 0; i < values.size(); ++i) ASSERT_EQ(values[i], loop * i);
   }
+}
+
+// Task 0 returns only when all others have: the rest of its thread's share must be taken by another.
+TEST(ThreadPool, TakesOverTheShareOfAThreadThatIsBusy) {
+  constexpr int kTasks = 100;
+  ThreadPool pool(2);
+  std::atomic<int> others_done{0};
+  pool.parallel_for(kTasks, [&](size_t task, int) {
+    if (task != 0) {
+      ++others_done;
+      return;
+    }
+    const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (others_done.load() < kTasks - 1 && std::chrono::steady_clock::now() < give_up)
+      std::this_thread::yield();
+    EXPECT_EQ(others_done.load(), kTasks - 1);
+  });
+}
+
+TEST(ThreadPool, BindsWorkersToOneCpuEachOnRequest) {
+  ThreadPool pool(2, ThreadPool::Pinning::kOneCpuEach);
+  std::atomic<bool> worker_seen{false};
+  pool.parallel_for(2, [&](size_t, int thread) {
+    if (thread == 0) {
+      const auto give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+      while (!worker_seen.load() && std::chrono::steady_clock::now() < give_up) std::this_thread::yield();
+      return;
+    }
+    cpu_set_t cpus;
+    EXPECT_EQ(sched_getaffinity(0, sizeof cpus, &cpus), 0);
+    EXPECT_EQ(CPU_COUNT(&cpus), 1);
+    worker_seen = true;
+  });
+  EXPECT_TRUE(worker_seen.load());
 }
 
 // In a process of its own: with room for a few stacks only. True if the pool is smaller than asked and works.
