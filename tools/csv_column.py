@@ -5,6 +5,6 @@ import sys
 
 column = sys.argv[1]
 rows = list(csv.DictReader(sys.stdin))
-print("  ".join(
-    f"{'pp' + row['n_prompt'] if int(row['n_prompt']) else ''}{'tg' + row['n_gen'] if int(row['n_gen']) else ''}"
-    f" {float(row[column]):.2f}" for row in rows))
+parts = (("n_prompt", "pp", "0"), ("n_gen", "tg", "0"), ("n_seqs", "b", "1"), ("n_per_step", "k", "1"), ("n_depth", "@d", "0"))
+print("  ".join("".join(short + row[name] for name, short, plain in parts if row.get(name, plain) != plain)
+                + f" {float(row[column]):.2f}" for row in rows))
