@@ -58,6 +58,39 @@ TEST_P(Invariance, ExactPathChunksAndInstructionSets) {
   }
 }
 
+TEST_P(Invariance, Q8CacheChunksThreadsAndInstructionSets) {
+  const auto tokens = text(600, 560);
+  const auto run = [&](int n_threads, std::string_view isa, size_t chunk) {
+    LoadedTestModel model(path(), n_threads, std::string(isa));
+    model.kv_type = KvType::kQ8_0;
+    return model.run(tokens, chunk, false).logits;
+  };
+  const auto whole = run(1, "", 0);
+  EXPECT_EQ(count_differences(run(2, "", 64), whole), 0u);
+  EXPECT_EQ(count_differences(run(3, "", 1), whole), 0u);
+  for (const std::string_view isa : supported_isas()) {
+    if (isa == "scalar") continue;
+    EXPECT_EQ(count_differences(run(2, isa, 33), whole), 0u) << isa;
+  }
+  const auto beginning = std::vector<TokenId>(tokens.begin(), tokens.begin() + 70);
+  LoadedTestModel scalar(path(), 2, "scalar");
+  scalar.kv_type = KvType::kQ8_0;
+  const auto found = scalar.run(beginning, 0, false).logits;
+  EXPECT_EQ(count_differences(found, std::span(whole).first(found.size())), 0u);
+}
+
+// Rounding keys and values to 8 bits changes the distributions a little, and only a little.
+TEST_P(Invariance, Q8CacheIsCloseToF16) {
+  const auto tokens = text(600, 560);
+  LoadedTestModel model(path(), 2);
+  const auto half = model.run(tokens, 0, false).logits;
+  model.kv_type = KvType::kQ8_0;
+  const auto quantised = model.run(tokens, 0, false).logits;
+  const double kl = mean_kl(half, quantised, model.weights.shape.n_vocab);
+  EXPECT_GT(kl, 0);
+  EXPECT_LT(kl, 1e-3);
+}
+
 // Three sequences advance in shared steps, with interleaved pages that held other text before.
 TEST_P(Invariance, NeighboursAndPages) {
   LoadedTestModel model(path(), 2);

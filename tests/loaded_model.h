@@ -54,7 +54,7 @@ class LoadedTestModel {
     options.max_positions = n;
     options.exact = exact;
     Workspace workspace = std::move(*Workspace::make(shape, options, pool_.n_threads()));
-    KvPool kv = std::move(*KvPool::make(shape, exact ? KvType::kF32 : KvType::kF16, KvPool::pages_for(n)));
+    KvPool kv = std::move(*KvPool::make(shape, exact ? KvType::kF32 : kv_type, KvPool::pages_for(n)));
     SingleSequence sequence(0, kv.n_pages());
     std::vector<int> taps;
     for (size_t layer = 0; with_layers && layer < shape.n_layers; ++layer)
@@ -82,6 +82,7 @@ class LoadedTestModel {
 
   Ctx ctx;
   Weights weights;
+  KvType kv_type = KvType::kF16;  // of runs that are not exact
 
  private:
   ThreadPool pool_;
