@@ -1,9 +1,9 @@
 #include "model/qwen2.h"
 
 #include <algorithm>
+#include <initializer_list>
 
 #include "base/check.h"
-#include "ops/elementwise.h"
 
 namespace ruvltra {
 namespace {
@@ -20,7 +20,7 @@ AttentionScratch::Options attention_options(const ModelShape& shape, const Works
   return attention;
 }
 
-size_t widest_input(const ModelShape& shape) { return std::max({shape.d_model, shape.d_q(), shape.d_ff}); }
+size_t widest_input(const ModelShape& shape) { return std::max(shape.d_model, shape.d_q()); }
 
 }  // namespace
 
@@ -35,8 +35,7 @@ Result<Workspace> Workspace::make(const ModelShape& shape, const Options& option
   ASSIGN_OR_RETURN(w.k_, AlignedBuffer<float>::make(n * shape.d_kv()));
   ASSIGN_OR_RETURN(w.v_, AlignedBuffer<float>::make(n * shape.d_kv()));
   ASSIGN_OR_RETURN(w.mixed_, AlignedBuffer<float>::make(n * shape.d_q()));
-  ASSIGN_OR_RETURN(w.gate_, AlignedBuffer<float>::make(n * shape.d_ff));
-  ASSIGN_OR_RETURN(w.up_, AlignedBuffer<float>::make(n * shape.d_ff));
+  ASSIGN_OR_RETURN(w.gated_, GatedUnits::make(n, shape.d_ff, n_threads));
   ASSIGN_OR_RETURN(w.activations_, Activations::make(n, widest_input(shape)));
   ASSIGN_OR_RETURN(w.rope_, RopeTable::make(n, shape.d_head, shape.rope_theta));
   ASSIGN_OR_RETURN(w.attention_, AttentionScratch::make(attention_options(shape, options, n_threads)));
@@ -45,11 +44,11 @@ Result<Workspace> Workspace::make(const ModelShape& shape, const Options& option
 }
 
 uint64_t Workspace::bytes_needed(const ModelShape& shape, const Options& options, int n_threads) {
-  const uint64_t row_floats =
-      2 * shape.d_model + 2 * shape.d_q() + 2 * shape.d_kv() + 2 * shape.d_ff + shape.d_head;
-  // int8 values and their block sums and scales in two formats take less than 3 bytes per input value.
-  const uint64_t row_bytes = row_floats * sizeof(float) + 3 * widest_input(shape);
+  const uint64_t row_floats = 2 * shape.d_model + 2 * shape.d_q() + 2 * shape.d_kv() + shape.d_head;
+  const uint64_t row_bytes =
+      row_floats * sizeof(float) + Activations::bytes_per_value() * widest_input(shape);
   return options.max_tokens * row_bytes +
+         GatedUnits::bytes_needed(options.max_tokens, shape.d_ff, n_threads) +
          AttentionScratch::bytes_needed(attention_options(shape, options, n_threads));
 }
 
@@ -96,29 +95,25 @@ class Forward {
     float* mixed = ws_.mixed_.data();  // (n, d_q)
     const KvLayerView cache = kv_.layer(layer);
 
-    normalise(w.attn_norm);
+    normalise(w.attn_norm, {&w.attn_q, &w.attn_k, &w.attn_v});
     const MatmulTask qkv[] = {{&w.attn_q, w.q_bias.data(), false, q, shape_.d_q()},
                               {&w.attn_k, w.k_bias.data(), false, k, shape_.d_kv()},
                               {&w.attn_v, w.v_bias.data(), false, v, shape_.d_kv()}};
-    multiply(qkv);
+    matmul(ctx_, ws_.activations_, qkv, ws_.options_.exact);
     apply_rope(ctx_, ws_.rope_, q, n_, shape_.n_heads, shape_.d_head);
     apply_rope(ctx_, ws_.rope_, k, n_, shape_.n_kv_heads, shape_.d_head);
     store_kv(ctx_, cache, k, v, in_.kv_slots);
     attention(ctx_, cache, ws_.sequences_, in_.positions, q, shape_.n_heads, mixed, ws_.attention_);
-    add_product(w.attn_output, mixed, shape_.d_q());
+    ws_.activations_.set(mixed, n_, shape_.d_q());
+    add_product(w.attn_output, ws_.activations_);
   }
 
   // x += W_down (silu(W_gate h) * W_up h),  h = norm(x)
   void feed_forward_block(const LayerWeights& w) {
-    float* gate = ws_.gate_.data();  // (n, d_ff)
-    float* up = ws_.up_.data();      // (n, d_ff)
-
-    normalise(w.ffn_norm);
-    const MatmulTask gate_up[] = {{&w.ffn_gate, nullptr, false, gate, shape_.d_ff},
-                                  {&w.ffn_up, nullptr, false, up, shape_.d_ff}};
-    multiply(gate_up);
-    silu_mul(ctx_, gate, up, n_, shape_.d_ff);
-    add_product(w.ffn_down, gate, shape_.d_ff);
+    normalise(w.ffn_norm, {&w.ffn_gate, &w.ffn_up});
+    Activations& gated = ws_.gated_.compute(ctx_, ws_.activations_, w.ffn_gate, w.ffn_up,
+                                            format_for(w.ffn_down), ws_.options_.exact);
+    add_product(w.ffn_down, gated);
   }
 
   // Normalised hidden states of the wanted rows, and the output matrix times those that want logits.
@@ -136,7 +131,7 @@ class Forward {
     if (n_logits == 0) return;
     ws_.activations_.set(head_in, n_logits, shape_.d_model);
     const MatmulTask head[] = {{&weights_.head(), nullptr, false, out_.logits.data(), shape_.n_vocab}};
-    multiply(head);
+    matmul(ctx_, ws_.activations_, head, ws_.options_.exact);
   }
 
   void tap(size_t layer) {
@@ -146,19 +141,22 @@ class Forward {
     std::copy_n(ws_.x_.data(), n_ * shape_.d_model, out_.taps.data() + index * n_ * shape_.d_model);
   }
 
-  // The input of the next products: norm(x), (n, d_model).
-  void normalise(const AlignedBuffer<float>& weight) {
-    rms_norm(ctx_, ws_.x_.data(), weight.data(), shape_.rms_eps, ws_.normed_.data(), n_, shape_.d_model);
-    ws_.activations_.set(ws_.normed_.data(), n_, shape_.d_model);
+  ActivationFormat format_for(const PackedMatrix& w) const {
+    return activation_format(w.type(), ws_.options_.exact);
   }
-  void multiply(std::span<const MatmulTask> tasks) {
-    matmul(ctx_, ws_.activations_, tasks, ws_.options_.exact);
+  // The input of the next products: norm(x), (n, d_model), quantised for each of them.
+  void normalise(const AlignedBuffer<float>& weight, std::initializer_list<const PackedMatrix*> products) {
+    ActivationFormats formats;
+    for (const PackedMatrix* w : products) formats.add(format_for(*w));
+    ws_.activations_.fill(ctx_, ws_.normed_.data(), n_, shape_.d_model, formats, [&](size_t t) {
+      ctx_.kernels->rows.rms_norm(x(t), weight.data(), shape_.rms_eps,
+                                  ws_.normed_.data() + t * shape_.d_model, shape_.d_model);
+    });
   }
-  // x += w input,  input (n, d_in)
-  void add_product(const PackedMatrix& w, const float* input, size_t d_in) {
-    ws_.activations_.set(input, n_, d_in);
-    const MatmulTask task[] = {{&w, nullptr, true, ws_.x_.data(), shape_.d_model}};
-    multiply(task);
+  // x += w input
+  void add_product(const PackedMatrix& w, Activations& input) {
+    const MatmulTask task[] = {{.w = &w, .accumulate = true, .y = ws_.x_.data(), .y_stride = shape_.d_model}};
+    matmul(ctx_, input, task, ws_.options_.exact);
   }
 
   float* x(size_t t) { return ws_.x_.data() + t * shape_.d_model; }

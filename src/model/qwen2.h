@@ -7,6 +7,7 @@
 #include "model/weights.h"
 #include "ops/attention.h"
 #include "ops/context.h"
+#include "ops/gated.h"
 #include "ops/matmul.h"
 #include "ops/rope.h"
 
@@ -28,12 +29,12 @@ class Workspace {
  private:
   friend class Forward;
   Options options_;
-  AlignedBuffer<float> x_;          // (max_tokens, d_model) residual stream
-  AlignedBuffer<float> normed_;     // (max_tokens, d_model)
-  AlignedBuffer<float> q_;          // (max_tokens, d_q)
-  AlignedBuffer<float> k_, v_;      // (max_tokens, d_kv)
-  AlignedBuffer<float> mixed_;      // (max_tokens, d_q) attention output
-  AlignedBuffer<float> gate_, up_;  // (max_tokens, d_ff)
+  AlignedBuffer<float> x_;       // (max_tokens, d_model) residual stream
+  AlignedBuffer<float> normed_;  // (max_tokens, d_model)
+  AlignedBuffer<float> q_;       // (max_tokens, d_q)
+  AlignedBuffer<float> k_, v_;   // (max_tokens, d_kv)
+  AlignedBuffer<float> mixed_;   // (max_tokens, d_q) attention output
+  GatedUnits gated_;
   Activations activations_;
   RopeTable rope_;
   AttentionScratch attention_;

@@ -8,7 +8,6 @@ namespace ruvltra {
 namespace {
 
 constexpr size_t kGroupBytes = size_t{96} << 10;  // panel bytes a thread takes at once
-constexpr size_t kSerialValues = 8192;  // fewer activation values than this are quantised by the caller
 
 // Panels handed out as one unit of work: enough bytes to stream and a multiple of the kernels' tiles of 4
 // panels, but for small matrices enough units for all threads.
@@ -19,15 +18,25 @@ size_t panels_per_group(const PackedMatrix& w, size_t n_panels, int n_threads) {
   return size > 4 ? size / 4 * 4 : size;
 }
 
-size_t panel_count(const PackedMatrix& w) { return (w.n_rows() + kPanelRows - 1) / kPanelRows; }
-
 size_t group_count(const MatmulTask& task, int n_threads) {
-  const size_t n_panels = panel_count(*task.w);
+  const size_t n_panels = task.w->n_panels();
   const size_t size = panels_per_group(*task.w, n_panels, n_threads);
   return (n_panels + size - 1) / size;
 }
 
 }  // namespace
+
+size_t block_elements(ActivationFormat format) {
+  switch (format) {
+    case ActivationFormat::kA256:
+      return 256;
+    case ActivationFormat::kA32:
+      return 32;
+    case ActivationFormat::kF32:
+      break;
+  }
+  return 1;
+}
 
 ActivationFormat activation_format(TensorType weight, bool exact) {
   if (exact) return ActivationFormat::kF32;
@@ -68,29 +77,40 @@ void Activations::set(const float* x, size_t n_tokens, size_t k) {
   ready_a256_ = ready_a32_ = false;
 }
 
+void Activations::quantize(const KernelTable& kernels, ActivationFormat format, size_t t, size_t begin,
+                           size_t end) {
+  const size_t at = t * k_ + begin;
+  const size_t n = end - begin;
+  switch (format) {
+    case ActivationFormat::kA256:
+      kernels.activations.quantize_a256(x_ + at, n, q256_.data() + at, d256_.data() + at / 256,
+                                        sum16_256_.data() + at / 16, sum32_256_.data() + at / 32);
+      break;
+    case ActivationFormat::kA32:
+      kernels.activations.quantize_a32(x_ + at, n, q32_.data() + at, d32_.data() + at / 32,
+                                       sum32_32_.data() + at / 32);
+      break;
+    case ActivationFormat::kF32:
+      break;
+  }
+}
+
+void Activations::mark_prepared(ActivationFormat format) {
+  CHECK(k_ % block_elements(format) == 0);
+  ready_a256_ |= format == ActivationFormat::kA256;
+  ready_a32_ |= format == ActivationFormat::kA32;
+}
+
 void Activations::prepare(const Ctx& ctx, ActivationFormat format) {
   if (format == ActivationFormat::kF32) return;
-  const bool a256 = format == ActivationFormat::kA256;
-  bool& ready = a256 ? ready_a256_ : ready_a32_;
-  if (ready) return;
-  CHECK(k_ % (a256 ? 256 : 32) == 0);
-  const auto quantize_row = [&](size_t t, int) {
-    const float* x = x_ + t * k_;
-    const ActivationKernels& kernels = ctx.kernels->activations;
-    if (a256) {
-      kernels.quantize_a256(x, k_, q256_.data() + t * k_, d256_.data() + t * (k_ / 256),
-                            sum16_256_.data() + t * (k_ / 16), sum32_256_.data() + t * (k_ / 32));
-    } else {
-      kernels.quantize_a32(x, k_, q32_.data() + t * k_, d32_.data() + t * (k_ / 32),
-                           sum32_32_.data() + t * (k_ / 32));
-    }
-  };
-  if (n_tokens_ * k_ <= kSerialValues) {
+  if (format == ActivationFormat::kA256 ? ready_a256_ : ready_a32_) return;
+  const auto quantize_row = [&](size_t t, int) { quantize(*ctx.kernels, format, t, 0, k_); };
+  if (n_tokens_ <= kSerialRows) {
     for (size_t t = 0; t < n_tokens_; ++t) quantize_row(t, 0);
   } else {
     ctx.pool->parallel_for(n_tokens_, quantize_row);
   }
-  ready = true;
+  mark_prepared(format);
 }
 
 ActivationView Activations::view(ActivationFormat format) const {
@@ -117,6 +137,24 @@ ActivationView Activations::view(ActivationFormat format) const {
   return view;
 }
 
+void matmul_panels(const Ctx& ctx, const Activations& activations, const MatmulTask& task, size_t panel_begin,
+                   size_t panel_end, bool exact) {
+  const PackedMatrix& w = *task.w;
+  MatmulArgs args;
+  const size_t first_panel = task.first_row / kPanelRows;
+  args.w = w.view_from(first_panel);
+  args.panel_begin = panel_begin - first_panel;
+  args.panel_end = panel_end - first_panel;
+  args.a = activations.view(activation_format(w.type(), exact));
+  args.bias = task.bias != nullptr ? task.bias + task.first_row : nullptr;
+  args.accumulate = task.accumulate;
+  args.y = task.y;
+  args.y_stride = task.y_stride;
+  const MatmulKernels& kernels = ctx.kernels->matmul;
+  const auto kind = static_cast<size_t>(weight_kind(w.type()));
+  (exact ? kernels.exact : kernels.quantized)[kind](args);
+}
+
 void matmul(const Ctx& ctx, Activations& activations, std::span<const MatmulTask> tasks, bool exact) {
   const int n_threads = ctx.pool->n_threads();
   size_t n_groups = 0;
@@ -128,21 +166,10 @@ void matmul(const Ctx& ctx, Activations& activations, std::span<const MatmulTask
   ctx.pool->parallel_for(n_groups, [&](size_t group, int) {
     const MatmulTask* task = tasks.data();
     for (size_t count; group >= (count = group_count(*task, n_threads)); ++task) group -= count;
-    const PackedMatrix& w = *task->w;
-    const size_t n_panels = panel_count(w);
-    const size_t size = panels_per_group(w, n_panels, n_threads);
-    MatmulArgs args;
-    args.w = w.view();
-    args.panel_begin = group * size;
-    args.panel_end = std::min(n_panels, args.panel_begin + size);
-    args.a = activations.view(activation_format(w.type(), exact));
-    args.bias = task->bias;
-    args.accumulate = task->accumulate;
-    args.y = task->y;
-    args.y_stride = task->y_stride;
-    const MatmulKernels& kernels = ctx.kernels->matmul;
-    const auto kind = static_cast<size_t>(weight_kind(w.type()));
-    (exact ? kernels.exact : kernels.quantized)[kind](args);
+    const size_t n_panels = task->w->n_panels();
+    const size_t size = panels_per_group(*task->w, n_panels, n_threads);
+    const size_t begin = group * size;
+    matmul_panels(ctx, activations, *task, begin, std::min(n_panels, begin + size), exact);
   });
 }
 

@@ -265,7 +265,7 @@ Result<PackedMatrix> PackedMatrix::pack(const Ctx& ctx, std::string_view name, T
   matrix.panel_bytes_ = ruvltra::panel_bytes(panel_block(kind), k);
   matrix.decode_row_ = ctx.kernels->matmul.decode_row[static_cast<size_t>(kind)];
   const size_t n_panels = (n_rows + kRows - 1) / kRows;
-  ASSIGN_OR_RETURN(matrix.data_, AlignedBuffer<uint8_t>::make(n_panels * matrix.panel_bytes_));
+  ASSIGN_OR_RETURN(matrix.data_, AlignedBuffer<uint8_t>::make(n_panels * matrix.panel_bytes_, Pages::kHuge));
 
   const size_t row_bytes = format.row_bytes(k);
   const size_t task_panels = std::max<size_t>(1, kTaskBytes / std::max<size_t>(1, kRows * row_bytes));

@@ -28,9 +28,14 @@ class PackedMatrix {
   TensorType type() const { return type_; }
   size_t n_rows() const { return n_rows_; }
   size_t k() const { return k_; }
+  size_t n_panels() const { return (n_rows_ + kPanelRows - 1) / kPanelRows; }
   size_t panel_bytes() const { return panel_bytes_; }
   size_t n_bytes() const { return data_.size(); }
-  PanelView view() const { return {data_.data(), panel_bytes_, n_rows_, k_}; }
+  PanelView view() const { return view_from(0); }
+  // Panels from first_panel on, counted from 0 again.
+  PanelView view_from(size_t first_panel) const {
+    return {data_.data() + first_panel * panel_bytes_, panel_bytes_, n_rows_ - first_panel * kPanelRows, k_};
+  }
 
   // Row `row` decoded to k floats: the same bits as decoding the file's row.
   void decode_row(size_t row, float* out) const;
