@@ -2,6 +2,7 @@
 #include <cstdio>
 
 #include "base/fail.h"
+#include "bench_attention.h"
 #include "bench_report.h"
 #include "bench_run.h"
 #include "console.h"
@@ -20,8 +21,12 @@ struct Options {
   std::vector<int> per_step = {1};
   std::vector<int> threads = {0};
   int repetitions = 5;
+  CLI::Option* repetitions_option = nullptr;
   std::string output = "md";
   bool json = false;
+  bool attention = false;
+  std::vector<int> attention_lengths = {2048, 8192, 32768};
+  std::string attention_method;
 };
 
 // Tests measured in turn, because one is compared with the other.
@@ -78,6 +83,12 @@ Result<std::vector<TestGroup>> plan_tests(const Options& options) {
 }
 
 Result<int> bench(Options& options) {
+  if (options.attention) {
+    const int repetitions = options.repetitions_option->count() > 0 ? options.repetitions : 1;
+    return bench_attention({options.attention_lengths, options.attention_method, options.threads.front(),
+                            repetitions, options.model.isa, options.json ? "json" : options.output,
+                            options.model.no_progress});
+  }
   ASSIGN_OR_RETURN(const std::vector<TestGroup> groups, plan_tests(options));
   uint64_t memory_limit = 0;
   if (!options.model.memory_limit.empty()) {
@@ -123,7 +134,8 @@ void add_bench_verb(Program& program) {
                                    "  ruvltra bench\n"
                                    "  ruvltra bench -m model.gguf -p 512 -n 128 -r 5\n"
                                    "  ruvltra bench -m model.gguf -p 512 -n 32 -d 0,8192 -t 1,2 -o json\n"
-                                   "  ruvltra bench -m model.gguf -p 0 -n 32 -b 2,4,8 --step-tokens 5\n",
+                                   "  ruvltra bench -m model.gguf -p 0 -n 32 -b 2,4,8 --step-tokens 5\n"
+                                   "  ruvltra bench --fa\n",
                                    [options] { return bench(*options); });
   add_model_path_option(app, options->model.model);
   const auto add_list = [&app](const char* names, std::vector<int>& values, int least, int most,
@@ -147,10 +159,14 @@ void add_bench_verb(Program& program) {
   add_list("--step-tokens", options->per_step, 1, static_cast<int>(kPrefillRows),
            "Tokens of one sequence per step, as when a draft is verified");
   add_list("-t,--threads", options->threads, 0, 1024, "Numbers of threads; 0 = physical cores");
-  app.add_option("-r,--repetitions", options->repetitions,
-                 "Measured runs per test, after a short one that is discarded")
-      ->check(in_range(1, 1000))
-      ->type_name("N");
+  options->repetitions_option = app.add_option("-r,--repetitions", options->repetitions,
+                                               "Measured runs per test, after a short one that is discarded")
+                                    ->check(in_range(1, 1000))
+                                    ->type_name("N");
+  app.add_flag("--fa", options->attention,
+               "Attention alone against plainer methods: time and peak memory; -r counts from 1");
+  add_list("--fa-tokens", options->attention_lengths, 1, 1 << 17, "Sequence lengths for --fa");
+  app.add_option("--fa-method", options->attention_method)->group("")->configurable(false);
   app.add_option("-o,--output", options->output, "md, csv, json or jsonl")
       ->check(one_of({"md", "csv", "json", "jsonl"}))
       ->type_name("FORM");
