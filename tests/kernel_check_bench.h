@@ -85,25 +85,61 @@ inline PackedMatrix bench_matrix(const FormatInfo& info, const KernelTable& tabl
   return std::move(*packed);
 }
 
+// Random activations of n_cols columns for w, and memory for the product.
+struct BenchColumns {
+  std::vector<float> x, y;
+  Activations activations;
+
+  BenchColumns(const PackedMatrix& w, size_t n_cols)
+      : x(n_cols * w.k()), y(n_cols * w.n_rows()), activations(*Activations::make(n_cols, w.k())) {
+    Random random(9);
+    for (float& value : x) value = random.uniform();
+    activations.set(x.data(), n_cols, w.k());
+  }
+};
+
+// One product as the engine runs it.
 inline double matmul_seconds(const KernelTable& table, const PackedMatrix& w, size_t n_cols, int n_threads) {
   ThreadPool pool(n_threads);
   const Ctx ctx{&pool, &table};
-  auto activations = Activations::make(n_cols, w.k());
-  CHECK(activations.has_value());
-  std::vector<float> x(n_cols * w.k()), y(n_cols * w.n_rows());
-  Random random(9);
-  for (float& value : x) value = random.uniform();
-  const MatmulTask task{&w, nullptr, false, y.data(), w.n_rows()};
+  BenchColumns columns(w, n_cols);
+  const MatmulTask task{&w, nullptr, false, columns.y.data(), w.n_rows()};
   return best_seconds(n_cols == 1 ? 25 : 2, n_threads, [&] {
-    activations->set(x.data(), n_cols, w.k());
-    matmul(ctx, *activations, {&task, 1}, false);
+    columns.activations.set(columns.x.data(), n_cols, w.k());
+    matmul(ctx, columns.activations, {&task, 1}, false);
+  });
+}
+
+// The kernel alone on one thread, in pieces of 32 panels, with a given walk.
+inline double kernel_seconds(const KernelTable& table, const PackedMatrix& w, size_t n_cols,
+                             const MatmulTuning& tuning) {
+  constexpr size_t kPiece = 32;
+  ThreadPool pool(1);
+  const Ctx ctx{&pool, &table};
+  BenchColumns columns(w, n_cols);
+  const ActivationFormat format = activation_format(w.type(), false);
+  columns.activations.prepare(ctx, format);
+  MatmulArgs args;
+  args.w = w.view();
+  args.a = columns.activations.view(format);
+  args.y = columns.y.data();
+  args.y_stride = w.n_rows();
+  args.tuning = tuning;
+  const size_t n_panels = (w.n_rows() + kPanelRows - 1) / kPanelRows;
+  return best_seconds(n_cols == 1 ? 25 : 2, 1, [&] {
+    for (size_t panel = 0; panel < n_panels; panel += kPiece) {
+      args.panel_begin = panel;
+      args.panel_end = std::min(n_panels, panel + kPiece);
+      table.matmul.quantized[static_cast<size_t>(weight_kind(w.type()))](args);
+    }
   });
 }
 
 inline constexpr size_t kBenchColumns[] = {1, 4, 5, 8, 16, 64, 512};
 
 // On the best rung if `isa` is empty, all formats if `formats` is.
-inline int bench(bool json, std::string_view isa = {}, std::span<const std::string_view> formats = {}) {
+inline int bench(bool json, std::string_view isa = {}, std::span<const std::string_view> formats = {},
+                 const MatmulTuning& tuning = {}) {
   const auto found = kernel_table(isa);
   if (!found.has_value()) {
     fmt::print(stderr, "kernel_check: {}\n", found.error().message);
@@ -139,7 +175,7 @@ inline int bench(bool json, std::string_view isa = {}, std::span<const std::stri
     std::vector<double> mac_per_cycle;
     for (const size_t n_cols : kBenchColumns) {
       const double mac = static_cast<double>(w.n_rows()) * static_cast<double>(w.k() * n_cols);
-      mac_per_cycle.push_back(mac / (matmul_seconds(table, w, n_cols, 1) * hz));
+      mac_per_cycle.push_back(mac / (kernel_seconds(table, w, n_cols, tuning) * hz));
     }
     const auto name = std::string(format_of(info.type).name);
     out["formats"][name] = {{"gemv_bytes_per_s_1", gemv[0]},

@@ -56,45 +56,30 @@ RUVLTRA_INLINE void add_sub_block(const Weights* w, const ActivationBlock<kColum
   }
 }
 
-// What isum starts from: minus what unsigned levels have too much.
-template <class Format, class Weights>
-RUVLTRA_INLINE __m512i first_isum(const Weights& w, const int16_t* sum16, const int16_t* sum32) {
-  __m512i isum = _mm512_setzero_si512();
-  if constexpr (Format::kOffset != 0 && Format::kHasScales) {
+// sum += factors . block sums, kPairs int16 pairs per lane; `sums` are those of the columns.
+template <int kPairs, int kRegisters, int kColumns, class Weights>
+RUVLTRA_INLINE void add_factors(const Weights* w, const int16_t* const (&sums)[kColumns],
+                                __m512i (&sum)[kRegisters][kColumns]) {
+  for (size_t i = 0; i < kPairs; ++i) {
+    __m512i factor[kRegisters];
     RUVLTRA_UNROLL
-    for (size_t i = 0; i < 8; ++i) {
-      isum = _mm512_dpwssd_epi32(isum, factors(w, i), broadcast4_pair(sum16 + 2 * i));
+    for (int r = 0; r < kRegisters; ++r) factor[r] = factors(w[r], i);
+    RUVLTRA_UNROLL
+    for (int c = 0; c < kColumns; ++c) {
+      const __m512i pair = broadcast4_pair(sums[c] + 2 * i);
+      RUVLTRA_UNROLL
+      for (int r = 0; r < kRegisters; ++r) sum[r][c] = _mm512_dpwssd_epi32(sum[r][c], factor[r], pair);
     }
-  } else if constexpr (Format::kOffset != 0) {
-    isum = _mm512_set1_epi32(-Format::kOffset * sum32[0]);
   }
-  return isum;
 }
 
-template <class Weights>
-RUVLTRA_INLINE __m512i min_sum(const Weights& w, const int16_t* sum32) {
-  __m512i sum = _mm512_setzero_si512();
+template <int kRegisters, int kColumns>
+RUVLTRA_INLINE void set_all(__m512i (&sum)[kRegisters][kColumns], int32_t (&values)[kColumns]) {
   RUVLTRA_UNROLL
-  for (size_t i = 0; i < 4; ++i) {
-    sum = _mm512_dpwssd_epi32(sum, factors(w, i), broadcast4_pair(sum32 + 2 * i));
+  for (int r = 0; r < kRegisters; ++r) {
+    RUVLTRA_UNROLL
+    for (int c = 0; c < kColumns; ++c) sum[r][c] = _mm512_set1_epi32(values[c]);
   }
-  return sum;
-}
-
-// The f32 step of one block.
-template <class Format, class Weights>
-RUVLTRA_INLINE __m512 scale_and_add(const Weights& w, __m512i isum, const int16_t* sum32, float d,
-                                    __m512 acc) {
-  const __m512 d_a = _mm512_set1_ps(d);
-  acc = _mm512_fmadd_ps(_mm512_mul_ps(d_a, scale_d(w)), _mm512_cvtepi32_ps(isum), acc);
-  if constexpr (Format::kHasMins) {
-    acc = _mm512_fnmadd_ps(_mm512_mul_ps(d_a, scale_m(w)), _mm512_cvtepi32_ps(min_sum(w, sum32)), acc);
-  }
-  if constexpr (Format::kHasM) {
-    const __m512 block_sum = _mm512_set1_ps(static_cast<float>(sum32[0]));
-    acc = _mm512_fmadd_ps(_mm512_mul_ps(d_a, scale_m(w)), block_sum, acc);
-  }
-  return acc;
 }
 
 // What the unpacked walk asks for while it multiplies: nothing.
@@ -107,20 +92,42 @@ template <class Format, int kRegisters, int kColumns, class Weights, class Prefe
 RUVLTRA_INLINE void add_block(const Weights* w, const ActivationBlock<kColumns>& a,
                               __m512 (&acc)[kRegisters][kColumns], const Prefetch& ahead) {
   __m512i isum[kRegisters][kColumns];
-  RUVLTRA_UNROLL
-  for (int r = 0; r < kRegisters; ++r) {
+  int32_t start[kColumns] = {};
+  if constexpr (Format::kOffset != 0 && !Format::kHasScales) {
     RUVLTRA_UNROLL
-    for (int c = 0; c < kColumns; ++c) isum[r][c] = first_isum<Format>(w[r], a.sum16[c], a.sum32[c]);
+    for (int c = 0; c < kColumns; ++c) start[c] = -Format::kOffset * a.sum32[c][0];
   }
+  set_all(isum, start);
+  if constexpr (Format::kOffset != 0 && Format::kHasScales) add_factors<8>(w, a.sum16, isum);
   for (size_t s = 0; s < Format::Layout::kSubBlocks; ++s) {
     add_sub_block<Format, kRegisters, kColumns>(w, a, s, isum);
     ahead.sub_block(s);
   }
   RUVLTRA_UNROLL
   for (int r = 0; r < kRegisters; ++r) {
+    const __m512 d = scale_d(w[r]);
     RUVLTRA_UNROLL
     for (int c = 0; c < kColumns; ++c) {
-      acc[r][c] = scale_and_add<Format>(w[r], isum[r][c], a.sum32[c], *a.d[c], acc[r][c]);
+      const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(*a.d[c]), d);
+      acc[r][c] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(isum[r][c]), acc[r][c]);
+    }
+  }
+  if constexpr (Format::kHasMins || Format::kHasM) {
+    RUVLTRA_UNROLL
+    for (int c = 0; c < kColumns; ++c) start[c] = Format::kHasM ? a.sum32[c][0] : 0;
+    __m512i msum[kRegisters][kColumns];
+    set_all(msum, start);
+    if constexpr (Format::kHasMins) add_factors<4>(w, a.sum32, msum);
+    RUVLTRA_UNROLL
+    for (int r = 0; r < kRegisters; ++r) {
+      const __m512 m = scale_m(w[r]);
+      RUVLTRA_UNROLL
+      for (int c = 0; c < kColumns; ++c) {
+        const __m512 scale = _mm512_mul_ps(_mm512_set1_ps(*a.d[c]), m);
+        const __m512 sum = _mm512_cvtepi32_ps(msum[r][c]);
+        acc[r][c] = Format::kHasMins ? _mm512_fnmadd_ps(scale, sum, acc[r][c])
+                                     : _mm512_fmadd_ps(scale, sum, acc[r][c]);
+      }
     }
   }
 }
