@@ -1,7 +1,7 @@
 // The quantised formats in AVX2 registers: what one shared loop (matmul_quants.h) needs to know of each.
 #pragma once
 
-#include "kernels/avx2/common.h"
+#include "kernels/avx2/matmul_walks.h"
 
 namespace ruvltra {
 namespace {
@@ -29,12 +29,6 @@ RUVLTRA_INLINE __m256i k_group(const NibblesPairs& sub, int g) {
 }
 
 RUVLTRA_INLINE __m256i k_group(const Bytes& sub, int g) { return load(sub.bytes[g]); }
-
-// A sub-block unpacked beforehand, for many columns.
-struct UnpackedSubBlock {
-  __m256i groups[8];
-};
-RUVLTRA_INLINE __m256i k_group(const UnpackedSubBlock& sub, int g) { return sub.groups[g]; }
 
 // Scale of half `half` (k-groups 0..3, 4..7) of sub-block s: the same int16 twice per lane, as vpmaddwd wants
 // it.
@@ -64,12 +58,16 @@ template <class LayoutType, int kProductsPerSumValue, int kOffsetValue, bool kSi
 struct QuantFormat {
   using Layout = LayoutType;
   using Header = typename Layout::Header;
+  using SubBlock = typename Layout::SubBlock;
   static constexpr int kProductsPerSum = kProductsPerSumValue;
   static constexpr int kOffset = kOffsetValue;  // weight = scale * (level - offset)
   static constexpr bool kSigned = kSignedValue;
   static constexpr bool kHasScales = Layout::kBlock == 256;
   static constexpr bool kHasMins = __is_same(Header, HeaderScalesMins);
   static constexpr bool kHasM = __is_same(Header, HeaderDM);
+  // Scales per block and row, and pairs of factors that meet block sums.
+  static constexpr size_t kScales = __is_same(Header, HeaderScales16) ? 16 : kHasScales ? 8 : 0;
+  static constexpr size_t kPairs = kScales / 2;
 };
 using Q4_0 = QuantFormat<LayoutQ4_0, 8, 8>;
 using Q5_0 = QuantFormat<LayoutQ5_0, 4, 16>;
@@ -86,6 +84,124 @@ constexpr bool sums_fit(int max_level) {
 }
 static_assert(sums_fit<Q4_0>(15) && sums_fit<Q5_0>(31) && sums_fit<Q5_1>(31) && sums_fit<Q8_0>(128));
 static_assert(sums_fit<Q4_K>(15) && sums_fit<Q5_K>(31) && sums_fit<Q6_K>(63));
+
+// What a block says of itself, packed or unpacked: k-groups, scales, int16 factors of block sums (what isum
+// has too much under an offset, or the mins), f32 factors.
+template <class Format>
+using PackedRows = PackedBlock<Format, 1>;
+
+template <class Format>
+RUVLTRA_INLINE __m256i levels(const PackedRows<Format>& w, size_t s, int g) {
+  return k_group(w.sub[0][s], g);
+}
+template <class Format>
+RUVLTRA_INLINE __m256i magnitudes(const PackedRows<Format>& w, size_t s, int g) {
+  return Format::kSigned ? _mm256_abs_epi8(levels(w, s, g)) : levels(w, s, g);
+}
+template <class Format>
+RUVLTRA_INLINE __m256i scale(const PackedRows<Format>& w, size_t s, int half) {
+  return scale_of(*w.header[0], s, half);
+}
+RUVLTRA_INLINE __m256i factors(const PackedRows<Q6_K>& w, size_t i) {
+  return _mm256_mullo_epi16(scale_pair_of(*w.header[0], i), _mm256_set1_epi16(-Q6_K::kOffset));
+}
+template <class Format>
+RUVLTRA_INLINE __m256i factors(const PackedRows<Format>& w, size_t i) {
+  return _mm256_cvtepu8_epi16(load16(w.header[0]->min[i]));
+}
+template <class Format>
+RUVLTRA_INLINE __m256 scale_d(const PackedRows<Format>& w) {
+  return load_halves(w.header[0]->d);
+}
+template <class Format>
+RUVLTRA_INLINE __m256 scale_m(const PackedRows<Format>& w) {
+  if constexpr (Format::kHasMins) {
+    return load_halves(w.header[0]->dmin);
+  } else {
+    return load_halves(w.header[0]->m);
+  }
+}
+
+template <size_t kScales, size_t kPairs>
+struct UnpackedScales {
+  __m256i scale[kScales];
+  __m256i factor[kPairs];
+};
+template <>
+struct UnpackedScales<0, 0> {};
+
+template <bool kSigned>
+struct UnpackedLevels {
+  __m256i level[8];
+};
+template <>
+struct UnpackedLevels<true> {
+  __m256i level[8];
+  __m256i magnitude[8];
+};
+
+template <class Format>
+struct UnpackedBlock : UnpackedScales<Format::kScales, Format::kPairs> {
+  UnpackedLevels<Format::kSigned> sub[Format::Layout::kSubBlocks];
+  __m256 d;
+  __m256 m;
+};
+
+template <class Format>
+RUVLTRA_INLINE __m256i levels(const UnpackedBlock<Format>& w, size_t s, int g) {
+  return w.sub[s].level[g];
+}
+template <class Format>
+RUVLTRA_INLINE __m256i magnitudes(const UnpackedBlock<Format>& w, size_t s, int g) {
+  if constexpr (Format::kSigned) {
+    return w.sub[s].magnitude[g];
+  } else {
+    return w.sub[s].level[g];
+  }
+}
+template <class Format>
+RUVLTRA_INLINE __m256i scale(const UnpackedBlock<Format>& w, size_t s, int half) {
+  if constexpr (!Format::kHasScales) {
+    return _mm256_set1_epi16(1);
+  } else {
+    return w.scale[s * (Format::kScales / 8) + (Format::kScales == 16 ? static_cast<size_t>(half) : 0)];
+  }
+}
+template <class Format>
+RUVLTRA_INLINE __m256i factors(const UnpackedBlock<Format>& w, size_t i) {
+  return w.factor[i];
+}
+template <class Format>
+RUVLTRA_INLINE __m256 scale_d(const UnpackedBlock<Format>& w) {
+  return w.d;
+}
+template <class Format>
+RUVLTRA_INLINE __m256 scale_m(const UnpackedBlock<Format>& w) {
+  return w.m;
+}
+
+template <class Format>
+RUVLTRA_INLINE void unpack(const PackedRows<Format>& packed, UnpackedBlock<Format>& block) {
+  for (size_t s = 0; s < Format::Layout::kSubBlocks; ++s) {
+    RUVLTRA_UNROLL
+    for (int g = 0; g < 8; ++g) {
+      block.sub[s].level[g] = levels(packed, s, g);
+      if constexpr (Format::kSigned) block.sub[s].magnitude[g] = magnitudes(packed, s, g);
+    }
+  }
+  if constexpr (Format::kHasScales) {
+    constexpr size_t kPerSubBlock = Format::kScales / 8;
+    for (size_t s = 0; s < 8; ++s) {
+      block.scale[s * kPerSubBlock] = scale(packed, s, 0);
+      if constexpr (kPerSubBlock == 2) block.scale[2 * s + 1] = scale(packed, s, 1);
+    }
+  }
+  if constexpr (Format::kHasMins || (Format::kHasScales && Format::kOffset != 0)) {
+    for (size_t i = 0; i < Format::kPairs; ++i) block.factor[i] = factors(packed, i);
+  }
+  block.d = scale_d(packed);
+  if constexpr (Format::kHasMins || Format::kHasM) block.m = scale_m(packed);
+}
 
 }  // namespace
 }  // namespace ruvltra

@@ -2,7 +2,7 @@
 // internal linkage: see kernels/table.h.
 #pragma once
 
-#include "kernels/avx2/matmul_operands.h"
+#include "kernels/avx2/matmul_walks.h"
 
 namespace ruvltra {
 namespace {
@@ -31,19 +31,18 @@ RUVLTRA_INLINE __m512 load_halves_pair(const uint16_t* first, const uint16_t* se
   return _mm512_cvtph_ps(load_pair16(first, second));
 }
 
-// 4 bytes in every lane.
+// 4 bytes in each of 16 lanes.
 template <class T>
-RUVLTRA_INLINE __m512i broadcast4_pair(const T* bytes) {
+RUVLTRA_INLINE __m512i broadcast4_wide(const T* bytes) {
   int32_t word;
   memcpy(&word, bytes, sizeof word);
   return _mm512_set1_epi32(word);
 }
 
-// The epilogue for column c and the rows of panels [panel, panel_end), at most two.
-RUVLTRA_INLINE void store_row_pair(const MatmulArgs& args, size_t panel, size_t panel_end, size_t c,
-                                   __m512 acc) {
+// The epilogue for column c and the rows of `panel` and the next, clipped to the call's range.
+RUVLTRA_INLINE void store_row_pair(const MatmulArgs& args, size_t panel, size_t c, __m512 acc) {
   const size_t row = panel * kPanelRows;
-  const size_t end = at_most(panel_end * kPanelRows, args.w.n_rows);
+  const size_t end = at_most(args.panel_end * kPanelRows, args.w.n_rows);
   const size_t n = at_most(end - row, 2 * kPanelRows);
   const auto rows = static_cast<__mmask16>((1u << n) - 1);
   float* y = args.y + c * args.y_stride + row;

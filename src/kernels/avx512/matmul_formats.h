@@ -61,43 +61,39 @@ using Q4_K = QuantFormat<LayoutQ4_K, 8, 0>;
 using Q5_K = QuantFormat<LayoutQ5_K, 8, 0>;
 using Q6_K = QuantFormat<LayoutQ6_K, 4, 32>;
 
-// Block b of two panels as in memory.
 template <class Format>
-struct PackedBlock {
-  const typename Format::Header* header[2];
-  const typename Format::SubBlock* sub[2];
-};
+using PackedPair = PackedBlock<Format, 2>;
 
 template <class Format>
-RUVLTRA_INLINE __m512i levels(const PackedBlock<Format>& w, size_t s, int g) {
+RUVLTRA_INLINE __m512i levels(const PackedPair<Format>& w, size_t s, int g) {
   return k_group(w.sub[0][s], w.sub[1][s], g);
 }
 
-RUVLTRA_INLINE __m512i scale(const PackedBlock<Q6_K>& w, size_t s, int half) {
+RUVLTRA_INLINE __m512i scale(const PackedPair<Q6_K>& w, size_t s, int half) {
   const __m512i both = _mm512_cvtepi8_epi16(load_pair16(w.header[0]->scale[s], w.header[1]->scale[s]));
   return _mm512_srai_epi32(half == 0 ? _mm512_slli_epi32(both, 16) : both, 16);
 }
 template <class Format>
-RUVLTRA_INLINE __m512i scale(const PackedBlock<Format>& w, size_t s, int) {
+RUVLTRA_INLINE __m512i scale(const PackedPair<Format>& w, size_t s, int) {
   return _mm512_cvtepu8_epi32(load_pair8(w.header[0]->scale[s], w.header[1]->scale[s]));
 }
 
 // Pair i of the int16 factors of block sums: what isum has too much under an offset, or the mins.
-RUVLTRA_INLINE __m512i factors(const PackedBlock<Q6_K>& w, size_t i) {
+RUVLTRA_INLINE __m512i factors(const PackedPair<Q6_K>& w, size_t i) {
   const __m512i both = _mm512_cvtepi8_epi16(load_pair16(w.header[0]->scale[i], w.header[1]->scale[i]));
   return _mm512_mullo_epi16(both, _mm512_set1_epi16(-Q6_K::kOffset));
 }
 template <class Format>
-RUVLTRA_INLINE __m512i factors(const PackedBlock<Format>& w, size_t i) {
+RUVLTRA_INLINE __m512i factors(const PackedPair<Format>& w, size_t i) {
   return _mm512_cvtepu8_epi16(load_pair16(w.header[0]->min[i], w.header[1]->min[i]));
 }
 
 template <class Format>
-RUVLTRA_INLINE __m512 scale_d(const PackedBlock<Format>& w) {
+RUVLTRA_INLINE __m512 scale_d(const PackedPair<Format>& w) {
   return load_halves_pair(w.header[0]->d, w.header[1]->d);
 }
 template <class Format>
-RUVLTRA_INLINE __m512 scale_m(const PackedBlock<Format>& w) {
+RUVLTRA_INLINE __m512 scale_m(const PackedPair<Format>& w) {
   if constexpr (Format::kHasMins) {
     return load_halves_pair(w.header[0]->dmin, w.header[1]->dmin);
   } else {
@@ -143,7 +139,7 @@ RUVLTRA_INLINE __m512 scale_m(const UnpackedBlock<Format>& w) {
 }
 
 template <class Format>
-RUVLTRA_INLINE void unpack(const PackedBlock<Format>& packed, UnpackedBlock<Format>& block) {
+RUVLTRA_INLINE void unpack(const PackedPair<Format>& packed, UnpackedBlock<Format>& block) {
   for (size_t s = 0; s < Format::Layout::kSubBlocks; ++s) {
     RUVLTRA_UNROLL
     for (int g = 0; g < 8; ++g) block.level[s][g] = levels(packed, s, g);
