@@ -66,8 +66,9 @@ Result<int> run_once(const Options& options, const LoadedModel& model, Conversat
     if (options.sampling.params.n_logprobs > 0) print_note(logprobs_table(generation, model.tokenizer));
   }
   if (options.stats) {
-    print_note(fmt::format("loaded {} in {:.2f} s | {} threads, {}", model.label(), model.load_seconds,
-                           model.pool->n_threads(), model.ctx.kernels->isa));
+    print_note(fmt::format("loaded {} in {:.2f} s | sha256 {:.12} | {} threads, {}", model.label(),
+                           model.load_seconds, to_hex(model.weights.file_digest), model.pool->n_threads(),
+                           model.ctx.kernels->isa));
     print_note(generation_stats(generation));
   }
   return stop_requested() ? kExitInterrupted : kExitOk;

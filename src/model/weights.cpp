@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <future>
 #include <mutex>
+#include <system_error>
 
 #include "base/check.h"
 #include "base/fail.h"
@@ -103,12 +105,42 @@ class Loader {
   LoadProgress progress_;
 };
 
+// The digest of a file, computed by a thread of its own; where the system grants none, by the one who asks.
+class BackgroundDigest {
+ public:
+  explicit BackgroundDigest(const GgufFile& file) : file_(file) {
+    try {
+      digest_ = std::async(std::launch::async, [this] { return compute(); });
+    } catch (const std::system_error&) {
+      digest_ = std::async(std::launch::deferred, [this] { return compute(); });
+    }
+  }
+  ~BackgroundDigest() {
+    stop_ = true;
+    if (digest_.valid()) digest_.wait();
+  }
+  BackgroundDigest(const BackgroundDigest&) = delete;
+  BackgroundDigest& operator=(const BackgroundDigest&) = delete;
+
+  Result<Sha256Digest> get() { return digest_.get(); }
+
+ private:
+  Result<Sha256Digest> compute() const {
+    return file_sha256(file_, [this](uint64_t, uint64_t) { return !stop_; });
+  }
+
+  const GgufFile& file_;
+  std::atomic<bool> stop_{false};
+  std::future<Result<Sha256Digest>> digest_;
+};
+
 }  // namespace
 
 Result<Weights> Weights::load(const Ctx& ctx, const GgufFile& file, const Progress& progress) {
   Weights weights;
   ASSIGN_OR_RETURN(weights.shape, ModelShape::from_file(file));
   RETURN_IF_ERROR(check_tensors(weights.shape, file.path().string(), file.tensors()));
+  BackgroundDigest digest(file);
   Loader loader(ctx, file, progress);
   RETURN_IF_ERROR(loader.load("token_embd.weight", weights.token_embd));
   weights.layers.resize(weights.shape.n_layers);
@@ -117,6 +149,7 @@ Result<Weights> Weights::load(const Ctx& ctx, const GgufFile& file, const Progre
   }
   RETURN_IF_ERROR(loader.load("output_norm.weight", weights.output_norm));
   if (!weights.shape.tied) RETURN_IF_ERROR(loader.load("output.weight", weights.output));
+  ASSIGN_OR_RETURN(weights.file_digest, digest.get());
   return weights;
 }
 

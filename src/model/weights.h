@@ -33,18 +33,19 @@ struct Weights {
   std::vector<LayerWeights> layers;
   AlignedBuffer<float> output_norm;  // (d_model)
   PackedMatrix output;               // (n_vocab, d_model); empty if tied
+  Sha256Digest file_digest = {};     // of the file's bytes (all parts in order): names the model
 
   const PackedMatrix& head() const { return shape.tied ? token_embd : output; }
   uint64_t n_bytes() const;          // memory held
   uint64_t bytes_per_token() const;  // matrix bytes a decode step reads
 
   // Reads the shape, checks the tensor set, then reads and repacks every tensor, a few panels at a time.
-  // Values must be finite (weights.not_finite). `progress` counts file bytes and may stop the load
-  // (model.cancelled).
+  // Values must be finite (weights.not_finite). A thread of its own hashes the file meanwhile. `progress`
+  // counts file bytes and may stop the load (model.cancelled).
   static Result<Weights> load(const Ctx& ctx, const GgufFile& file, const Progress& progress = {});
 };
 
-// Digest of the file's bytes (of all parts in order), for naming a model.
+// Digest of the file's bytes (of all parts in order).
 Result<Sha256Digest> file_sha256(const GgufFile& file, const Progress& progress = {});
 
 }  // namespace ruvltra

@@ -231,6 +231,7 @@ TEST_F(WeightsTest, FileDigest) {
   const auto whole = read_file(file.path(), uint64_t{1} << 30);
   ASSERT_TRUE(whole);
   EXPECT_EQ(file_sha256(file).value(), sha256(*whole));
+  EXPECT_EQ(Weights::load(ctx_, file).value().file_digest, sha256(*whole));
   EXPECT_EQ(file_sha256(file, [](uint64_t, uint64_t) { return false; }).error().kind, ErrorKind::kCancelled);
 }
 
