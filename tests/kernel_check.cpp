@@ -2,7 +2,8 @@
 //   kernel_check             all checks, then the planted faults
 //   kernel_check --planted   only the planted faults
 //   kernel_check --formats Q4_K,Q8_0   only the matrix products of these formats
-//   kernel_check --bench [--json]   speed instead of checks
+//   kernel_check --bench [--json] [--isa NAME] [--formats LIST] [--tuning FROM,COLUMNS,CHUNK,AHEAD]
+//                            speed instead of checks; --tuning takes the fields of MatmulTuning, 0 = default
 //   kernel_check --bench-attention   speed of attention
 // The line "results" is a hash of all matrix products: equal for every compiler and machine.
 #include <algorithm>
@@ -25,6 +26,8 @@ struct Options {
   bool bench = false;
   bool bench_attention = false;
   bool json = false;
+  std::string_view isa;  // empty: the best
+  MatmulTuning tuning;
 };
 
 std::vector<std::string_view> split(std::string_view list) {
@@ -72,7 +75,7 @@ bool check_all(const KernelTable& scalar, std::span<const std::string_view> form
 
 int run(const Options& options) {
   const KernelTable& scalar = **kernel_table("scalar");
-  if (options.bench) return bench(options.json);
+  if (options.bench) return bench(options.json, options.isa, options.formats, options.tuning);
   if (options.bench_attention) return bench_attention();
   bool ok = options.planted_only || check_all(scalar, options.formats);
   if (options.formats.empty()) {
@@ -103,13 +106,23 @@ int main(int argc, char** argv) {
       options.bench = true;
     } else if (arg == "--bench-attention") {
       options.bench_attention = true;
+    } else if (arg == "--isa" && i + 1 < argc) {
+      options.isa = argv[++i];
+    } else if (arg == "--tuning" && i + 1 < argc) {
+      ruvltra::MatmulTuning& tuning = options.tuning;
+      if (std::sscanf(argv[++i], "%u,%u,%u,%u", &tuning.unpacked_from, &tuning.column_block, &tuning.chunk,
+                      &tuning.prefetch_bytes) != 4) {
+        fmt::print(stderr, "kernel_check: expected four numbers such as 0,96,1024,0, found {}\n", argv[i]);
+        return 2;
+      }
     } else if (arg == "--json") {
       options.json = true;
     } else {
-      fmt::print(stderr,
-                 "kernel_check: expected --planted, --formats LIST, --bench, --bench-attention or --json, "
-                 "found {}\n",
-                 arg);
+      fmt::print(
+          stderr,
+          "kernel_check: expected --planted, --formats LIST, --bench, --bench-attention, --json, --isa NAME "
+          "or --tuning FROM,COLUMNS,CHUNK,AHEAD, found {}\n",
+          arg);
       return 2;
     }
   }

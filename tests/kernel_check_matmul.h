@@ -178,12 +178,13 @@ inline void check_reference(MatmulCase& test, std::span<const float> y, Report& 
 
 // The last n columns in one call give the bits of one call per column, write all rows and nothing else.
 inline void check_columns(const KernelTable& table, MatmulCase& test, size_t n,
-                          std::span<const float> expected, Report& report) {
+                          std::span<const float> expected, Report& report, const MatmulTuning& tuning = {}) {
   constexpr float kCanary = 12345.0f;
   const size_t stride = test.n_rows() + 3;
   GuardedBuffer<float> y((n - 1) * stride + test.n_rows());
   std::fill(y.span().begin(), y.span().end(), kCanary);
-  const MatmulArgs args = test.args(n, y.data(), stride);
+  MatmulArgs args = test.args(n, y.data(), stride);
+  args.tuning = tuning;
   test.kernel(table)(args);
   const size_t first = test.n_cols() - n;
   for (size_t c = 0; c < n; ++c) {
@@ -229,6 +230,28 @@ inline void check_epilogue(const KernelTable& table, MatmulCase& test, std::span
                     table.isa, n, y[i], wanted);
     }
   }
+}
+
+// Every choice of a walk, alone and beside a walk that unpacks early, and values no table offers.
+inline void check_tunings(const KernelTable& scalar, const KernelTable& table, const FormatInfo& info,
+                          bool exact, Report& report) {
+  constexpr size_t kColumns = 131;
+  const size_t k = format_of(info.type).block_elements == 256 ? 2304 : 2080;  // behind the end of a chunk
+  MatmulCase test(scalar, info, exact, 35, k, kColumns, WeightSet::kRandom, ActivationSet::kRandom, 501);
+  const std::vector<float> expected = test.one_by_one(scalar);
+  const auto check = [&](MatmulTuning tuning, std::initializer_list<size_t> counts) {
+    for (const size_t n : counts) check_columns(table, test, n, expected, report, tuning);
+  };
+  const MatmulTuningChoices choices;
+  for (const uint32_t value : choices.unpacked_from) {
+    check({.unpacked_from = value}, {size_t{value} - 1, size_t{value}});
+  }
+  for (const uint32_t value : choices.column_block) check({.column_block = value}, {kColumns});
+  for (const uint32_t value : choices.chunk) check({.unpacked_from = 2, .chunk = value}, {3, 65});
+  for (const uint32_t value : choices.prefetch_bytes) check({.prefetch_bytes = value}, {1, 5});
+  check({.unpacked_from = 1, .column_block = 1, .chunk = 1, .prefetch_bytes = 1}, {1, 2, 7});
+  check({.unpacked_from = 1, .column_block = ~0u, .chunk = ~0u, .prefetch_bytes = ~0u}, {1, 7, kColumns});
+  check({.unpacked_from = ~0u}, {kColumns});
 }
 
 // ops/matmul on several thread counts.
@@ -293,6 +316,7 @@ inline void check_matmul(const KernelTable& scalar, const KernelTable& table, co
       run(16, 2 * unit, kFew, weights, x);
     }
   }
+  check_tunings(scalar, table, info, exact, report);
   check_threads(table, info, exact, report);
 }
 

@@ -53,6 +53,11 @@ inline void one_ulp_in_batches(const MatmulArgs& args) {
   if (args.a.n_cols == 16) args.y[15 * args.y_stride] = std::nextafter(args.y[15 * args.y_stride], INFINITY);
 }
 
+inline void one_ulp_when_tuned(const MatmulArgs& args) {
+  honest_matmul(args);
+  if (args.tuning.column_block != 0) args.y[0] = std::nextafter(args.y[0], INFINITY);
+}
+
 // Two chains over the halves of k, added at the end: what splitting k over threads would do.
 inline void split_k(const MatmulArgs& args) {
   for (size_t row = args.panel_begin * kPanelRows; row < std::min(args.w.n_rows, args.panel_end * kPanelRows);
@@ -151,6 +156,7 @@ inline bool catches_planted_faults(const KernelTable& scalar) {
       {"dropped last block", TensorType::kQ5_K, dropped_last_block, true},
       {"write past the last row", TensorType::kQ8_0, row_too_many, true},
       {"one ulp off in a batch of 16", TensorType::kQ4_0, one_ulp_in_batches, true},
+      {"one ulp off under one tuning", TensorType::kQ4_K, one_ulp_when_tuned, true},
       {"sum split over k", TensorType::kF32, split_k, true},
       {"one product too many in int16", TensorType::kQ6_K, q6_k_in_int16<3>, true},
       {"(control: products that fit int16)", TensorType::kQ6_K, q6_k_in_int16<2>, false},

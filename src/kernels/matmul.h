@@ -41,8 +41,8 @@ inline constexpr uint32_t kMaxChunk = 2048;
 
 // What is worth trying on a machine, each field on its own; kernel_check runs every value.
 struct MatmulTuningChoices {
-  uint32_t unpacked_from[6] = {4, 6, 8, 12, 16, 24};
-  uint32_t column_block[4] = {48, 96, 192, 256};
+  uint32_t unpacked_from[6] = {8, 16, 24, 32, 48, 96};
+  uint32_t column_block[4] = {64, 96, 128, 256};
   uint32_t chunk[3] = {512, 1024, 2048};
   uint32_t prefetch_bytes[4] = {2048, 4096, 8192, 16384};
 };

@@ -68,7 +68,7 @@ struct Avx2 {
   static constexpr size_t kPanels = 1;            // per register
   static constexpr size_t kMaxDirectColumns = 6;  // 6 int16 and 6 int32 sums leave 4 of 16 registers
   static constexpr size_t kMaxTileColumns = 3;    // times 2 registers of rows
-  static constexpr size_t kUnpackedFrom = 16;     // columns
+  static constexpr size_t kUnpackedFrom = 32;     // columns
   static constexpr size_t kColumnBlock = 96;      // columns whose activations stay in L2 while panels pass
   static constexpr size_t kChunk = 1024;          // k unpacked at once
 

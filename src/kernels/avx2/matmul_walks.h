@@ -217,6 +217,26 @@ __attribute__((noinline)) void unpacked_tile(const MatmulArgs& args, Unpacked<Is
   }
 }
 
+// While a chunk is multiplied, asks piece by piece for the quants of the next one: those of the same panels,
+// or of the next ones behind their end.
+struct NextChunk {
+  const void* quants;  // of the first panel
+  size_t n_panels;
+  size_t panel_bytes;
+  size_t quant_bytes;  // of one panel
+  size_t begin;        // of the next chunk
+  size_t end;
+
+  RUVLTRA_INLINE void ask(size_t piece, size_t n_pieces) const {
+    const size_t n_lines = (end - begin + 63) / 64;
+    for (size_t line = piece * n_lines / n_pieces; line < (piece + 1) * n_lines / n_pieces; ++line) {
+      const size_t at = begin + 64 * line;
+      const size_t offset = at < quant_bytes ? at : at - quant_bytes + n_panels * panel_bytes;
+      for (size_t p = 0; p < n_panels; ++p) prefetch(quants, offset + p * panel_bytes);
+    }
+  }
+};
+
 // The panels of kRegisters registers times columns c0..c0 + n_cols.
 template <class Isa, class Format, int kRegisters>
 void unpacked_panels(const MatmulArgs& args, size_t panel, size_t c0, size_t n_cols) {
@@ -234,7 +254,15 @@ void unpacked_panels(const MatmulArgs& args, size_t panel, size_t c0, size_t n_c
       const auto group = group_at<Format, Isa::kPanels>(args, panel + Isa::kPanels * r);
       for (size_t i = 0; i < n; ++i) unpack(group.block(b0 + i), unpacked.block[i][r]);
     }
+    constexpr size_t kQuants = sizeof(typename Format::Layout::Quants);
+    const NextChunk next = {panel_at<Format>(args.w, panel).quants,
+                            kRegisters * Isa::kPanels,
+                            args.w.panel_bytes,
+                            n_blocks * kQuants,
+                            (b0 + n) * kQuants,
+                            (b0 + n + chunk) * kQuants};
     for_balanced_groups(n_cols, Isa::kMaxTileColumns, [&](size_t c, size_t n_tile) {
+      next.ask(c / Isa::kMaxTileColumns, (n_cols + Isa::kMaxTileColumns - 1) / Isa::kMaxTileColumns);
       with_columns<1, Isa::kMaxTileColumns>(n_tile, [&]<int kColumns> {
         unpacked_tile<Isa, Format, kRegisters, kColumns>(args, unpacked, b0, n, c0, c);
       });
