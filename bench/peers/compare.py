@@ -52,6 +52,7 @@ def numbers(tests, *kinds):
 class Ours:
     def __init__(self, program, arguments):
         self.command = [program, "bench", "--no-progress", "-o", "json", *shlex.split(arguments)]
+        self.shares = []  # of the read bandwidth, per round of the model: {test: (percent, GB/s)}
 
     def measure(self, model, tests, threads):
         figures = {}
@@ -60,8 +61,9 @@ class Ours:
             rows = json.loads(output_of([*self.command, *common, "-r", "1", "-p", numbers(whole, "pp") or "0",
                                          "-n", numbers(whole, "tg") or "0"]))
             figures |= {f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}": row["avg_ts"] for row in rows}
+            self.shares.append({f"tg{row['n_gen']}": (row["pct_roofline"], row["read_bw_gbs"]) for row in rows if row["n_gen"]})
         if steps := [test for test in tests if test.kind in ("k", "b")]:
-            rows = json.loads(output_of([*self.command, *common, "-r", "1", "-p", "0", "-n", str(N_BATCH_STEPS),
+            rows = json.loads(output_of([*self.command, *common, "-r", "3", "-p", "0", "-n", str(N_BATCH_STEPS),
                                          "--step-tokens", numbers(steps, "k") or "1", "-b", numbers(steps, "b") or "1"]))
             for row in rows:
                 figures[f"k{row['n_per_step']}" if row["n_per_step"] > 1 else f"b{row['n_seqs']}"] = row["avg_ts"]
@@ -133,7 +135,7 @@ def best_settings(figures, test):
     return best
 
 
-def report(model, tests, figures, proxies, options):
+def report(model, ours, tests, figures, proxies, options):
     rounds = len(figures[OURS])
     print(f"\n{pathlib.Path(model).name}, {options.threads} threads, tokens/s, median of {rounds} rounds (range)\n")
     row("test", *figures)
@@ -141,6 +143,10 @@ def report(model, tests, figures, proxies, options):
     for test in tests:
         row(test.name, *(spread([r[test.name] for r in rounds_of], 1) + ("*" if test.kind == "b" and name in proxies else "")
                          for name, rounds_of in figures.items()))
+    for test in tests:
+        if test.kind == "tg":
+            percent, bandwidth = zip(*(shares[test.name] for shares in ours.shares[-rounds:]))
+            print(f"\n{OURS} {test.name}: {spread(percent, 0)} % of the read bandwidth beside it, {spread(bandwidth, 1)} GB/s")
     peers = sorted({name.split("/")[0] for name in figures if name != OURS})
     if peers:
         print(f"\n{OURS} / best setting of the peer, round by round\n")
@@ -191,7 +197,7 @@ def main():
         for _ in range(options.rounds):
             for name, program in programs.items():
                 figures[name].append(program.measure(model, options.tests, options.threads))
-        report(model, options.tests, figures, proxies, options)
+        report(model, programs[OURS], options.tests, figures, proxies, options)
 
 
 if __name__ == "__main__":
