@@ -31,6 +31,9 @@ struct AttentionPage {
   float* p = nullptr;      // (n_rows, 64) scores, then weights
   float* alpha = nullptr;  // (n_rows) exp(old m - new m)
   AttentionState state;
+  // What will be read next: score() and add_values() prefetch it beside their work. 0 bytes = nothing.
+  const uint8_t* ahead = nullptr;
+  size_t ahead_bytes = 0;
 };
 
 struct AttentionKernels {

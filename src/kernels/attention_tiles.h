@@ -43,10 +43,33 @@ struct AttentionTiles {
     }
   }
 
+  // Fetches what will be read next in step with a plane's values: a tile that begins at value `begin` and
+  // takes `n` of them per step fetches the same share.
+  class Ahead {
+   public:
+    Ahead(const AttentionPage& page, size_t begin, size_t n)
+        : step_(n * page.ahead_bytes / (page.d_head * kPageTokens)),
+          next_(reinterpret_cast<const char*>(page.p)) {
+      if (page.ahead_bytes > 0) {
+        next_ = reinterpret_cast<const char*>(page.ahead) +
+                begin * page.ahead_bytes / (page.d_head * kPageTokens);
+      }
+    }
+    void fetch() {
+      __builtin_prefetch(next_, 0, 2);
+      next_ += step_;
+    }
+
+   private:
+    size_t step_;
+    const char* next_;
+  };
+
   // Scores of kRows rows against kVectors vectors of tokens.
   template <size_t kHead, size_t kRows, size_t kVectors>
   static void score_tile(const AttentionPage& page, size_t row, size_t token) {
     const size_t d_head = head_size<kHead>(page);
+    Ahead ahead(page, token * d_head, kVectors * V::kLanes);
     const float* q = page.q + row * d_head;
     const float* k = page.k + token;
     Vector sum[kRows][kVectors];
@@ -54,6 +77,7 @@ struct AttentionTiles {
       for (size_t v = 0; v < kVectors; ++v) sum[r][v] = V::zero();
     }
     for (size_t d = 0; d < d_head; ++d, k += kPageTokens) {
+      ahead.fetch();
       Vector key[kVectors];
       for (size_t v = 0; v < kVectors; ++v) key[v] = V::load(k + v * V::kLanes);
       for (size_t r = 0; r < kRows; ++r) {
@@ -140,6 +164,7 @@ struct AttentionTiles {
   template <size_t kHead, size_t kRows, size_t kVectors>
   static void value_tile(const AttentionPage& page, size_t row, size_t dim) {
     const size_t d_head = head_size<kHead>(page);
+    Ahead ahead(page, dim * kPageTokens, kVectors * V::kLanes);
     float* o = page.state.o + row * d_head + dim;
     const float* p = page.p + row * kPageTokens;
     const float* v_row = page.v + dim;
@@ -150,6 +175,7 @@ struct AttentionTiles {
         sum[r][v] = V::mul(V::load(o + r * d_head + v * V::kLanes), alpha);
     }
     for (size_t t = 0; t < kPageTokens; ++t, v_row += d_head) {
+      ahead.fetch();
       Vector value[kVectors];
       for (size_t v = 0; v < kVectors; ++v) value[v] = V::load(v_row + v * V::kLanes);
       for (size_t r = 0; r < kRows; ++r) {

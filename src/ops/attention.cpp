@@ -4,7 +4,6 @@
 #include <cfloat>
 #include <cmath>
 #include <limits>
-#include <tuple>
 
 #include "base/check.h"
 
@@ -12,7 +11,7 @@ namespace ruvltra {
 namespace {
 
 // A tile converts a page to f32 once for all its rows.
-constexpr size_t kTileRows = 64;
+constexpr size_t kTileRows = 128;
 constexpr size_t kMaxGroup = 256;
 constexpr size_t kSplitPositions = kSplitPages * kPageTokens;
 // Steps of up to this many rows may walk the splits of a sequence in parallel.
@@ -33,7 +32,7 @@ AttentionState state_at(float* base, size_t n_rows) {
 
 size_t thread_floats(const AttentionScratch::Options& o) {
   const size_t rows = tile_rows(o);
-  return 2 * align16(o.d_head * kPageTokens) + align16(rows * o.d_head) + rows * kPageTokens + align16(rows) +
+  return align16(o.d_head * kPageTokens) + align16(rows * o.d_head) + rows * kPageTokens + align16(rows) +
          2 * align16(state_floats(rows, o.d_head));
 }
 
@@ -173,7 +172,7 @@ class AttentionRun {
 
   // Slices of one thread's scratch memory.
   struct Local {
-    float *k, *v;  // one page in f32: (d_head, 64), (64, d_head)
+    float* plane;  // K or V of a page in f32: (d_head, 64) or (64, d_head)
     float* q;      // (tile rows, d_head), scaled
     float* p;      // (tile rows, 64)
     float* alpha;  // (tile rows)
@@ -184,9 +183,8 @@ class AttentionRun {
     const size_t rows = tile_rows(scratch_.options_);
     float* base = scratch_.threads_.data() + static_cast<size_t>(thread) * thread_floats(scratch_.options_);
     Local l;
-    l.k = base;
-    l.v = l.k + align16(kv_.d_head * kPageTokens);
-    l.p = l.v + align16(kv_.d_head * kPageTokens);
+    l.plane = base;
+    l.p = l.plane + align16(kv_.d_head * kPageTokens);
     l.q = l.p + rows * kPageTokens;
     l.alpha = l.q + align16(rows * kv_.d_head);
     float* states = l.alpha + align16(rows);
@@ -226,6 +224,8 @@ class AttentionRun {
     std::fill_n(state.m, n_rows, -std::numeric_limits<float>::infinity());
     std::fill_n(state.l, n_rows, 0.0f);
     std::fill_n(state.o, n_rows * kv_.d_head, 0.0f);
+    const size_t n_pages =
+        static_cast<size_t>(positions_[tile.first_row + tile.n_rows - 1]) / kPageTokens + 1;
     int32_t n_visible[kMaxGroup > kTileRows ? kMaxGroup : kTileRows];
     for (size_t page = split * kSplitPages; page < (split + 1) * kSplitPages; ++page) {
       const size_t first = first_row_seeing(tile, page * kPageTokens);
@@ -235,7 +235,6 @@ class AttentionRun {
         n_visible[row] = std::min(seen, static_cast<int32_t>(kPageTokens));
       }
       AttentionPage rows;
-      std::tie(rows.k, rows.v) = page_f32(tile.pages[page], kv_head, local);
       rows.d_head = kv_.d_head;
       rows.q = local.q + first * kv_.d_head;
       rows.n_visible = n_visible + first;
@@ -243,29 +242,44 @@ class AttentionRun {
       rows.p = local.p;
       rows.alpha = local.alpha;
       rows.state = rows_from(state, first);
+      rows.ahead_bytes = kv_.plane_bytes;
+      const uint8_t* k = kv_.k(tile.pages[page], kv_head);
+      const uint8_t* v = kv_.v(tile.pages[page], kv_head);
+      rows.k = keys_f32(k, local.plane);
+      rows.ahead = v;
       ctx_.kernels->attention.score(rows);
       ctx_.kernels->attention.weigh(rows);
+      rows.v = values_f32(v, local.plane);
+      rows.ahead = page + 1 < n_pages ? kv_.k(tile.pages[page + 1], kv_head) : v;
       ctx_.kernels->attention.add_values(rows);
     }
   }
 
-  std::pair<const float*, const float*> page_f32(PageId page, size_t kv_head, const Local& local) const {
-    const uint8_t* k = kv_.k(page, kv_head);
-    const uint8_t* v = kv_.v(page, kv_head);
-    if (kv_.type == KvType::kF32)
-      return {reinterpret_cast<const float*>(k), reinterpret_cast<const float*>(v)};
-    const AttentionKernels& kernels = ctx_.kernels->attention;
-    const size_t n = kv_.d_head * kPageTokens;
-    if (kv_.type == KvType::kF16) {
-      kernels.from_f16(reinterpret_cast<const uint16_t*>(k), local.k, n);
-      kernels.from_f16(reinterpret_cast<const uint16_t*>(v), local.v, n);
-    } else {
-      kernels.keys_from_q8(reinterpret_cast<const int8_t*>(k), reinterpret_cast<const uint16_t*>(k + n),
-                           local.k, kv_.d_head);
-      kernels.values_from_q8(reinterpret_cast<const int8_t*>(v), reinterpret_cast<const uint16_t*>(v + n),
-                             local.v, kv_.d_head);
+  // A plane of a page in f32: in place, or converted to `buffer`.
+  const float* keys_f32(const uint8_t* plane, float* buffer) const {
+    if (kv_.type == KvType::kQ8_0) {
+      ctx_.kernels->attention.keys_from_q8(reinterpret_cast<const int8_t*>(plane), scales(plane), buffer,
+                                           kv_.d_head);
+      return buffer;
     }
-    return {local.k, local.v};
+    return plain_f32(plane, buffer);
+  }
+  const float* values_f32(const uint8_t* plane, float* buffer) const {
+    if (kv_.type == KvType::kQ8_0) {
+      ctx_.kernels->attention.values_from_q8(reinterpret_cast<const int8_t*>(plane), scales(plane), buffer,
+                                             kv_.d_head);
+      return buffer;
+    }
+    return plain_f32(plane, buffer);
+  }
+  const float* plain_f32(const uint8_t* plane, float* buffer) const {
+    if (kv_.type == KvType::kF32) return reinterpret_cast<const float*>(plane);
+    ctx_.kernels->attention.from_f16(reinterpret_cast<const uint16_t*>(plane), buffer,
+                                     kv_.d_head * kPageTokens);
+    return buffer;
+  }
+  const uint16_t* scales(const uint8_t* plane) const {
+    return reinterpret_cast<const uint16_t*>(plane + kv_.d_head * kPageTokens);
   }
 
   void merge(const Tile& tile, size_t split, const AttentionState& into, const AttentionState& from) const {

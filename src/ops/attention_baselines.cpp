@@ -151,6 +151,8 @@ void AttentionBaseline::score_rows(const Local& local, size_t head, size_t block
     rows.q = local.q;
     rows.n_rows = n_rows;
     rows.p = scores + page * kTileFloats;
+    rows.ahead = input_.kv.k(input_.pages[std::min(page + 1, n_pages - 1)], head / group());
+    rows.ahead_bytes = input_.kv.plane_bytes;
     ctx_.kernels->attention.score(rows);
   }
 }
@@ -198,6 +200,8 @@ void AttentionBaseline::add_value_rows(const Local& local, size_t head, size_t b
     rows.p = scores + page * kTileFloats;
     rows.alpha = local.alpha;
     rows.state.o = local.o;
+    rows.ahead = input_.kv.v(input_.pages[std::min(page + 1, n_pages - 1)], head / group());
+    rows.ahead_bytes = input_.kv.plane_bytes;
     ctx_.kernels->attention.add_values(rows);
   }
   for (size_t row = 0; row < n_rows; ++row) {
@@ -243,13 +247,24 @@ void AttentionBaseline::unskipped_tile(size_t kv_head, size_t tile, int thread, 
   std::fill_n(mine.m, n_rows, -std::numeric_limits<float>::infinity());
   std::fill_n(mine.l, n_rows, 0.0f);
   std::fill_n(mine.o, n_rows * d_head, 0.0f);
-  for (size_t page = 0; page < count(input_.n_tokens, kPageTokens); ++page) {
+  const size_t n_pages = count(input_.n_tokens, kPageTokens);
+  for (size_t page = 0; page < n_pages; ++page) {
     page_to_f32(ctx_.kernels->attention, input_.kv, input_.kv.k(input_.pages[page], kv_head), mine.k);
     page_to_f32(ctx_.kernels->attention, input_.kv, input_.kv.v(input_.pages[page], kv_head), mine.v);
     int32_t n_visible[kBlockRows];
     for (size_t row = 0; row < n_rows; ++row) n_visible[row] = visible_slots(first + row / group(), page);
-    const AttentionPage rows{
-        mine.k, mine.v, d_head, mine.q, n_visible, n_rows, mine.p, mine.alpha, {mine.m, mine.l, mine.o}};
+    AttentionPage rows;
+    rows.k = mine.k;
+    rows.v = mine.v;
+    rows.d_head = d_head;
+    rows.q = mine.q;
+    rows.n_visible = n_visible;
+    rows.n_rows = n_rows;
+    rows.p = mine.p;
+    rows.alpha = mine.alpha;
+    rows.state = {mine.m, mine.l, mine.o};
+    rows.ahead = input_.kv.k(input_.pages[std::min(page + 1, n_pages - 1)], kv_head);
+    rows.ahead_bytes = input_.kv.plane_bytes;
     ctx_.kernels->attention.score(rows);
     ctx_.kernels->attention.weigh(rows);
     ctx_.kernels->attention.add_values(rows);
