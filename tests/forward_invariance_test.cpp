@@ -1,5 +1,7 @@
 // Bit for bit: the logits of a sequence do not depend on how it is cut into steps, on threads, on the
 // instruction set, on where its pages lie, or on what else is in the step.
+#include <algorithm>
+
 #include "loaded_model.h"
 
 namespace ruvltra {
@@ -181,19 +183,25 @@ TEST(StepOutputs, SelectedRowsHiddenStatesAndTaps) {
   std::vector<RowOutput> wanted(tokens.size(), RowOutput::kNone);
   wanted[2] = RowOutput::kLogits;
   wanted[4] = RowOutput::kHidden;
+  wanted[7] = RowOutput::kBest;
   wanted[9] = RowOutput::kLogits;
   in.rows_wanted = wanted;
   const int taps[] = {1, 3};
   in.tap_layers = taps;
   std::vector<float> logits(2 * shape.n_vocab), hidden(shape.d_model),
       tapped(2 * tokens.size() * shape.d_model);
-  forward(model.ctx, model.weights, kv, workspace, in, {logits, hidden, tapped});
+  std::vector<BestLogit> best(1);
+  forward(model.ctx, model.weights, kv, workspace, in, {logits, hidden, tapped, best});
 
   const auto row = [&](std::span<const float> all, size_t index, size_t width) {
     return all.subspan(index * width, width);
   };
   EXPECT_EQ(count_differences(row(logits, 0, shape.n_vocab), row(reference.logits, 2, shape.n_vocab)), 0u);
   EXPECT_EQ(count_differences(row(logits, 1, shape.n_vocab), row(reference.logits, 9, shape.n_vocab)), 0u);
+  const auto full_row = row(reference.logits, 7, shape.n_vocab);
+  const auto likeliest = std::max_element(full_row.begin(), full_row.end());
+  EXPECT_EQ(best[0].row, likeliest - full_row.begin());
+  EXPECT_EQ(best[0].logit, *likeliest);
   const size_t layer_floats = tokens.size() * shape.d_model;
   EXPECT_EQ(count_differences(row(tapped, 0, layer_floats), row(reference.layers, 1, layer_floats)), 0u);
   EXPECT_EQ(count_differences(row(tapped, 1, layer_floats), row(reference.layers, 3, layer_floats)), 0u);

@@ -193,6 +193,11 @@ Result<Sampler> Sampler::create(const SamplingParams& params, size_t n_vocab,
   return Sampler(params, n_vocab, unused);
 }
 
+bool Sampler::takes_likeliest(const SamplingParams& params) {
+  return params.temperature == 0 && params.repeat_penalty == 1 && params.presence_penalty == 0 &&
+         params.frequency_penalty == 0 && params.logit_bias.empty() && params.n_logprobs == 0;
+}
+
 void Sampler::accept_prompt(std::span<const TokenId> tokens) {
   for (const TokenId token : tokens) ++counts_[token].prompt;
 }

@@ -47,6 +47,9 @@ class Sampler {
   static Result<Sampler> create(const SamplingParams& params, size_t n_vocab,
                                 std::span<const TokenId> unused);
 
+  // True if the draw is the likeliest token of the model's own row and nothing more is asked.
+  static bool takes_likeliest(const SamplingParams& params);
+
   // Tokens of the prompt count for the repeat penalty, generated ones for all three.
   void accept_prompt(std::span<const TokenId> tokens);
   void accept(TokenId token);

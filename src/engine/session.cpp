@@ -68,12 +68,25 @@ size_t Session::keep_common_prefix(std::span<const TokenId> prompt) {
   return n_kept;
 }
 
-void Session::compute(std::span<const TokenId> tokens, bool want_logits) {
-  const StepInput in =
-      sequence_.append(tokens, want_logits ? SingleSequence::Rows::kLast : SingleSequence::Rows::kNone);
+void Session::compute(std::span<const TokenId> tokens, bool want_output) {
+  using Rows = SingleSequence::Rows;
+  StepInput in = sequence_.append(tokens, want_output ? Rows::kLast : Rows::kNone,
+                                  greedy_ ? RowOutput::kBest : RowOutput::kLogits);
+  in.never_best = unused_;
   forward(ctx_, *weights_, kv_, workspace_, in,
-          StepOutput{.logits = logits_.span(), .hidden = {}, .taps = {}});
+          StepOutput{.logits = logits_.span(), .best = {&best_, 1}});
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+}
+
+Result<Sampled> Session::next_token(Sampler& sampler, uint32_t position) {
+  if (!greedy_) return sampler.sample(logits_.span(), position, 0);
+  if (!best_.finite) {
+    return fail("sampler.not_finite", "logits: position {}: expected finite numbers, found NaN or infinity",
+                position);
+  }
+  Sampled sampled;
+  sampled.token = best_.row;
+  return sampled;
 }
 
 // False if asked to stop.
@@ -103,6 +116,7 @@ Result<Generation> Session::generate(std::span<const TokenId> prompt, const Gene
   SamplingParams sampling = params;
   if (!sampling.seed) sampling.seed = random_seed() >> 11;  // 53 bits: exact in every JSON reader
   ASSIGN_OR_RETURN(Sampler sampler, Sampler::create(sampling, n_vocab, unused_));
+  greedy_ = Sampler::takes_likeliest(params);
   Generation out;
   out.seed = *sampling.seed;
   out.n_prompt = prompt.size();
@@ -123,7 +137,7 @@ Result<Generation> Session::generate(std::span<const TokenId> prompt, const Gene
                                        options_.n_context - prompt.size());
   while (out.tokens.size() < n_room) {
     const auto position = static_cast<uint32_t>(prompt.size() + out.tokens.size());
-    ASSIGN_OR_RETURN(const Sampled sample, sampler.sample(logits_.span(), position, 0));
+    ASSIGN_OR_RETURN(const Sampled sample, next_token(sampler, position));
     sampler.accept(sample.token);
     out.tokens.push_back(sample.token);
     if (params.n_logprobs > 0) out.logprobs.push_back(sample);

@@ -78,7 +78,8 @@ class Session {
           KvPool kv, Workspace workspace, AlignedBuffer<float> logits);
   size_t keep_common_prefix(std::span<const TokenId> prompt);
   bool compute_prompt(std::span<const TokenId> prompt, const GenerateHooks& hooks);
-  void compute(std::span<const TokenId> tokens, bool want_logits);
+  void compute(std::span<const TokenId> tokens, bool want_output);
+  Result<Sampled> next_token(Sampler& sampler, uint32_t position);
 
   Ctx ctx_;
   const Weights* weights_;
@@ -87,6 +88,8 @@ class Session {
   KvPool kv_;
   Workspace workspace_;
   AlignedBuffer<float> logits_;  // (n_vocab)
+  BestLogit best_;               // instead of logits_, for requests that take the likeliest token
+  bool greedy_ = false;          // the current request is one of those
   SingleSequence sequence_;
   std::vector<TokenId> tokens_;
   std::vector<TokenId> unused_;  // ids that no token stands for

@@ -99,6 +99,20 @@ TEST_F(SessionTest, WithoutATokenNoTimeToGenerate) {
   EXPECT_EQ(out->timings.first_token_seconds, 0.0);
 }
 
+// Greedy requests find the likeliest token while the output matrix is read, others in a row of logits.
+TEST_F(SessionTest, GreedyTokensAreTheSameWithAndWithoutARowOfLogits) {
+  Session session = make(256);
+  auto greedy = params(60);
+  greedy.temperature = 0;
+  const auto found = session.generate(tokens(kOpening), greedy, {});
+  ASSERT_TRUE(found.has_value());
+  greedy.n_logprobs = 1;
+  const auto expected = session.generate(tokens(kOpening), greedy, {});
+  ASSERT_TRUE(expected.has_value());
+  EXPECT_EQ(found->tokens, expected->tokens);
+  EXPECT_EQ(found->tokens.size(), 60u);
+}
+
 TEST_F(SessionTest, CacheAndChunksChangeNothing) {
   const auto prompt = tokens(kOpening);
   auto with_logprobs = params(24);

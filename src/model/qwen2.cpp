@@ -35,6 +35,7 @@ Result<Workspace> Workspace::make(const ModelShape& shape, const Options& option
   ASSIGN_OR_RETURN(w.k_, AlignedBuffer<float>::make(n * shape.d_kv()));
   ASSIGN_OR_RETURN(w.v_, AlignedBuffer<float>::make(n * shape.d_kv()));
   ASSIGN_OR_RETURN(w.mixed_, AlignedBuffer<float>::make(n * shape.d_q()));
+  ASSIGN_OR_RETURN(w.greedy_, GreedyHead::make(n, n_threads));
   ASSIGN_OR_RETURN(w.gated_, GatedUnits::make(n, shape.d_ff, n_threads));
   ASSIGN_OR_RETURN(w.activations_, Activations::make(n, widest_input(shape)));
   ASSIGN_OR_RETURN(w.rope_, RopeTable::make(n, shape.d_head, shape.rope_theta));
@@ -47,7 +48,7 @@ uint64_t Workspace::bytes_needed(const ModelShape& shape, const Options& options
   const uint64_t row_floats = 2 * shape.d_model + 2 * shape.d_q() + 2 * shape.d_kv() + shape.d_head;
   const uint64_t row_bytes =
       row_floats * sizeof(float) + Activations::bytes_per_value() * widest_input(shape);
-  return options.max_tokens * row_bytes +
+  return options.max_tokens * row_bytes + GreedyHead::bytes_needed(options.max_tokens, n_threads) +
          GatedUnits::bytes_needed(options.max_tokens, shape.d_ff, n_threads) +
          AttentionScratch::bytes_needed(attention_options(shape, options, n_threads));
 }
@@ -116,22 +117,33 @@ class Forward {
     add_product(w.ffn_down, gated);
   }
 
-  // Normalised hidden states of the wanted rows, and the output matrix times those that want logits.
+  // What the wanted rows are wanted for: their normalised hidden state, or the output matrix times it.
   void output() {
-    size_t n_logits = 0;
-    size_t n_hidden = 0;
-    float* head_in = ws_.normed_.data();  // (n_logits, d_model)
-    for (size_t t = 0; t < n_; ++t) {
-      if (in_.rows_wanted[t] == RowOutput::kNone) continue;
-      float* row = in_.rows_wanted[t] == RowOutput::kLogits
-                       ? head_in + n_logits++ * shape_.d_model
-                       : out_.hidden.data() + n_hidden++ * shape_.d_model;
-      ctx_.kernels->rows.rms_norm(x(t), weights_.output_norm.data(), shape_.rms_eps, row, shape_.d_model);
+    normalise_wanted(RowOutput::kHidden, out_.hidden.data());
+    const bool exact = ws_.options_.exact;
+    float* head_in = ws_.normed_.data();  // (wanted rows, d_model)
+    if (const size_t n = normalise_wanted(RowOutput::kLogits, head_in); n > 0) {
+      ws_.activations_.set(head_in, n, shape_.d_model);
+      const MatmulTask head[] = {
+          {.w = &weights_.head(), .y = out_.logits.data(), .y_stride = shape_.n_vocab}};
+      matmul(ctx_, ws_.activations_, head, exact);
     }
-    if (n_logits == 0) return;
-    ws_.activations_.set(head_in, n_logits, shape_.d_model);
-    const MatmulTask head[] = {{&weights_.head(), nullptr, false, out_.logits.data(), shape_.n_vocab}};
-    matmul(ctx_, ws_.activations_, head, ws_.options_.exact);
+    if (const size_t n = normalise_wanted(RowOutput::kBest, head_in); n > 0) {
+      ws_.activations_.set(head_in, n, shape_.d_model);
+      ws_.greedy_.compute(ctx_, ws_.activations_, weights_.head(), in_.never_best, out_.best.first(n), exact);
+    }
+  }
+
+  // norm(x) of the rows wanted in this form, packed; their number.
+  size_t normalise_wanted(RowOutput form, float* to) {
+    size_t n = 0;
+    for (size_t t = 0; t < n_; ++t) {
+      if (in_.rows_wanted[t] != form) continue;
+      ctx_.kernels->rows.rms_norm(x(t), weights_.output_norm.data(), shape_.rms_eps, to + n * shape_.d_model,
+                                  shape_.d_model);
+      ++n;
+    }
+    return n;
   }
 
   void tap(size_t layer) {
@@ -169,6 +181,7 @@ class Forward {
     ws_.sequences_.clear();
     size_t n_logits = 0;
     size_t n_hidden = 0;
+    size_t n_best = 0;
     for (size_t t = 0; t < n_; ++t) {
       CHECK(in_.tokens[t] >= 0 && static_cast<size_t>(in_.tokens[t]) < shape_.n_vocab);
       const bool continues = t > 0 && in_.seq_of[t] == in_.seq_of[t - 1];
@@ -179,11 +192,13 @@ class Forward {
       ++ws_.sequences_.back().n_rows;
       n_logits += in_.rows_wanted[t] == RowOutput::kLogits;
       n_hidden += in_.rows_wanted[t] == RowOutput::kHidden;
+      n_best += in_.rows_wanted[t] == RowOutput::kBest;
     }
+    CHECK(out_.best.size() >= n_best);
     CHECK(out_.logits.size() >= n_logits * shape_.n_vocab && out_.hidden.size() >= n_hidden * shape_.d_model);
     CHECK(out_.taps.size() >= in_.tap_layers.size() * n_ * shape_.d_model);
     CHECK(in_.stop_after_layer < static_cast<int>(shape_.n_layers));
-    CHECK(in_.stop_after_layer < 0 || n_logits + n_hidden == 0);
+    CHECK(in_.stop_after_layer < 0 || n_logits + n_hidden + n_best == 0);
   }
 
   const Ctx& ctx_;

@@ -8,6 +8,7 @@
 #include "ops/attention.h"
 #include "ops/context.h"
 #include "ops/gated.h"
+#include "ops/greedy.h"
 #include "ops/matmul.h"
 #include "ops/rope.h"
 
@@ -35,6 +36,7 @@ class Workspace {
   AlignedBuffer<float> k_, v_;   // (max_tokens, d_kv)
   AlignedBuffer<float> mixed_;   // (max_tokens, d_q) attention output
   GatedUnits gated_;
+  GreedyHead greedy_;
   Activations activations_;
   RopeTable rope_;
   AttentionScratch attention_;

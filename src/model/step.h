@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "model/kv_pool.h"
+#include "ops/greedy.h"
 #include "ruvltra/types.h"
 
 namespace ruvltra {
@@ -17,6 +18,7 @@ enum class RowOutput : uint8_t {
   kNone,
   kLogits,  // (n_vocab) logits
   kHidden,  // (d_model) the normalised hidden state the output matrix is applied to
+  kBest,    // the likeliest token alone; rows of both forms in one step read the output matrix twice
 };
 
 // One sequence in a step. Pages in order: pages[p] holds positions 64 p .. 64 p + 63.
@@ -35,17 +37,19 @@ struct StepInput {
   std::span<const KvSlot> kv_slots;        // (n)
   std::span<const RowOutput> rows_wanted;  // (n)
   std::span<const StepSequence> sequences;
-  std::span<const int> tap_layers;  // ascending; residual stream after these layers
-  int stop_after_layer = -1;        // >= 0: run no further and give taps only (no row may be wanted)
+  std::span<const TokenId> never_best;  // ascending; tokens that kBest leaves out
+  std::span<const int> tap_layers;      // ascending; residual stream after these layers
+  int stop_after_layer = -1;            // >= 0: run no further and give taps only (no row may be wanted)
 
   size_t n_tokens() const { return tokens.size(); }
 };
 
 // Filled by the forward pass; the caller owns the memory. Wanted rows are packed in ascending t.
 struct StepOutput {
-  std::span<float> logits;  // (rows wanting logits, n_vocab)
-  std::span<float> hidden;  // (rows wanting hidden, d_model)
-  std::span<float> taps;    // (tap_layers, n, d_model)
+  std::span<float> logits = {};    // (rows wanting logits, n_vocab)
+  std::span<float> hidden = {};    // (rows wanting hidden, d_model)
+  std::span<float> taps = {};      // (tap_layers, n, d_model)
+  std::span<BestLogit> best = {};  // (rows wanting the best token); its row is the token
 };
 
 // The plain way to build steps: one sequence that owns pages first_page, first_page + 1, ... of a pool.
