@@ -119,6 +119,7 @@ Result<LoadedWeights> load_weights_of(GgufFile file, const ModelOptions& options
   const Ctx ctx{pool.get(), kernels};
   ProgressBar bar("loading", ProgressBar::Unit::kBytes, !options.no_progress);
   ASSIGN_OR_RETURN(Weights weights, Weights::load(ctx, file, bar.callback()));
+  if (options.tune) RETURN_IF_ERROR(weights.tune(ctx));
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return LoadedWeights{std::move(file), std::move(pool), ctx,    std::move(weights),
                        n_context,       kv_type,         seconds};

@@ -8,6 +8,7 @@
 
 #include "base/check.h"
 #include "base/fail.h"
+#include "ops/autotune.h"
 
 namespace ruvltra {
 namespace {
@@ -151,6 +152,16 @@ Result<Weights> Weights::load(const Ctx& ctx, const GgufFile& file, const Progre
   if (!weights.shape.tied) RETURN_IF_ERROR(loader.load("output.weight", weights.output));
   ASSIGN_OR_RETURN(weights.file_digest, digest.get());
   return weights;
+}
+
+Result<void> Weights::tune(const Ctx& ctx) {
+  std::vector<PackedMatrix*> matrices;
+  for (LayerWeights& layer : layers) {
+    matrices.insert(matrices.end(), {&layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.attn_output,
+                                     &layer.ffn_gate, &layer.ffn_up, &layer.ffn_down});
+  }
+  matrices.push_back(shape.tied ? &token_embd : &output);
+  return autotune(ctx, matrices);
 }
 
 uint64_t Weights::bytes_per_token() const {

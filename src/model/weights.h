@@ -39,6 +39,9 @@ struct Weights {
   uint64_t n_bytes() const;          // memory held
   uint64_t bytes_per_token() const;  // matrix bytes a decode step reads
 
+  // Chooses on this machine how the kernels walk these matrices; changes no result (ops/autotune.h).
+  Result<void> tune(const Ctx& ctx);
+
   // Reads the shape, checks the tensor set, then reads and repacks every tensor, a few panels at a time.
   // Values must be finite (weights.not_finite). A thread of its own hashes the file meanwhile. `progress`
   // counts file bytes and may stop the load (model.cancelled).

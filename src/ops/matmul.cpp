@@ -150,6 +150,7 @@ void matmul_panels(const Ctx& ctx, const Activations& activations, const MatmulT
   args.accumulate = task.accumulate;
   args.y = task.y;
   args.y_stride = task.y_stride;
+  args.tuning = w.tuning();
   const MatmulKernels& kernels = ctx.kernels->matmul;
   const auto kind = static_cast<size_t>(weight_kind(w.type()));
   (exact ? kernels.exact : kernels.quantized)[kind](args);

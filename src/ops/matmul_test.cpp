@@ -9,6 +9,7 @@
 
 #include "base/num.h"
 #include "kernels/dispatch.h"
+#include "ops/autotune.h"
 
 namespace ruvltra {
 namespace {
@@ -123,6 +124,39 @@ TEST(Matmul, NonFiniteActivationsReachTheResult) {
       for (const float value : y) EXPECT_FALSE(std::isfinite(value));
     }
   }
+}
+
+// Tuning changes how kernels walk, in all matrices of a shape alike, and no bit of what they give.
+TEST(Autotune, ChangesNoResult) {
+  constexpr size_t kTokens = 70, kK = 512, kRows = 300;
+  const std::vector<float> x = random_values(kTokens * kK, 7);
+  ThreadPool pool(2);
+  const Ctx ctx{&pool, *kernel_table()};
+  Matrix a = make_matrix(ctx, TensorType::kQ4_K, kRows, kK, 1);
+  Matrix b = make_matrix(ctx, TensorType::kQ4_K, kRows, kK, 2);
+  Matrix c = make_matrix(ctx, TensorType::kQ8_0, kRows, kK, 3);
+  const auto results = [&] {
+    auto activations = Activations::make(kTokens, kK);
+    std::vector<float> all;
+    for (const Matrix* matrix : {&a, &b, &c}) {
+      for (const size_t n : {size_t{1}, size_t{5}, kTokens}) {
+        std::vector<float> y(n * kRows);
+        activations->set(x.data(), n, kK);
+        const MatmulTask task[] = {{.w = &matrix->packed, .y = y.data(), .y_stride = kRows}};
+        matmul(ctx, *activations, task, false);
+        all.insert(all.end(), y.begin(), y.end());
+      }
+    }
+    return all;
+  };
+  const std::vector<float> before = results();
+  PackedMatrix* const matrices[] = {&a.packed, &b.packed, &c.packed};
+  ASSERT_TRUE(autotune(ctx, matrices));
+  EXPECT_EQ(std::memcmp(&a.packed.tuning(), &b.packed.tuning(), sizeof(MatmulTuning)), 0);
+  EXPECT_NE(a.packed.tuning().unpacked_from, 0u);
+  EXPECT_NE(c.packed.tuning().unpacked_from, 0u);
+  const std::vector<float> after = results();
+  EXPECT_EQ(std::memcmp(before.data(), after.data(), before.size() * sizeof(float)), 0);
 }
 
 }  // namespace

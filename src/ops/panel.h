@@ -14,7 +14,7 @@ namespace ruvltra {
 
 WeightKind weight_kind(TensorType type);
 
-// A weight matrix (n_rows, k) as panels; immutable after packing.
+// A weight matrix (n_rows, k) as panels; its values are immutable after packing.
 class PackedMatrix {
  public:
   // Delivers the file bytes of rows [row_begin, row_begin + n_rows) into out; called from several threads.
@@ -37,6 +37,10 @@ class PackedMatrix {
     return {data_.data() + first_panel * panel_bytes_, panel_bytes_, n_rows_ - first_panel * kPanelRows, k_};
   }
 
+  // How kernels walk it; changes no result (ops/autotune.h).
+  const MatmulTuning& tuning() const { return tuning_; }
+  void set_tuning(const MatmulTuning& tuning) { tuning_ = tuning; }
+
   // Row `row` decoded to k floats: the same bits as decoding the file's row.
   void decode_row(size_t row, float* out) const;
 
@@ -46,6 +50,7 @@ class PackedMatrix {
   size_t k_ = 0;
   size_t panel_bytes_ = 0;
   DecodeRowFn decode_row_ = nullptr;
+  MatmulTuning tuning_;
   AlignedBuffer<uint8_t> data_;
 };
 
