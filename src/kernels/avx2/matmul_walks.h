@@ -122,54 +122,45 @@ RUVLTRA_INLINE void add_block(const Weights* w, const ActivationBlock<kColumns>&
   }
 }
 
-// Asks for the quants of a group some bytes before block b needs them; behind their end follow those of the
-// next group. A header is asked for one group early.
+// Asks for the weights of a later group while one is multiplied: in the order of their addresses, headers and
+// quants alike, because memory delivers one ascending stream faster than two of each. (The panels of a group
+// are multiplied side by side, so only whole groups can be asked for in that order.)
 template <class Format, size_t kPanels>
 struct GroupPrefetch {
-  using Quants = typename Format::Layout::Quants;
-  const PanelGroup<Format, kPanels>& group;
-  size_t panel_bytes;
-  size_t quant_bytes;  // of one panel
-  size_t bytes_ahead;  // of one panel
-  size_t b;
+  static constexpr size_t kBlockBytes =
+      kPanels * (sizeof(typename Format::Header) + sizeof(typename Format::Layout::Quants));
+  static constexpr size_t kPieceBytes = kBlockBytes / Format::Layout::kSubBlocks;
+  const uint8_t* block;  // where block b would be if the group lay block after block
+  size_t ahead;
 
   RUVLTRA_INLINE void sub_block(size_t s) const {
-    const size_t begin = b * sizeof(Quants) + s * sizeof(typename Format::SubBlock) + bytes_ahead;
     RUVLTRA_UNROLL
-    for (size_t line = 0; line < sizeof(typename Format::SubBlock); line += 64) {
-      const size_t at = begin + line;
-      const size_t offset = at < quant_bytes ? at : at - quant_bytes + kPanels * panel_bytes;
-      RUVLTRA_UNROLL
-      for (size_t p = 0; p < kPanels; ++p) prefetch(group.side[p].quants, offset);
-    }
-  }
-  RUVLTRA_INLINE void header() const {
-    RUVLTRA_UNROLL
-    for (size_t line = 0; line < sizeof(typename Format::Header); line += 64) {
-      RUVLTRA_UNROLL
-      for (size_t p = 0; p < kPanels; ++p) {
-        prefetch(group.side[p].headers + b, kPanels * panel_bytes + line);
-      }
-    }
+    for (size_t line = 0; line < kPieceBytes; line += 64) prefetch(block, ahead + s * kPieceBytes + line);
   }
 };
+
+// Groups to be asked for early: at least one, and as many as make `bytes`.
+RUVLTRA_INLINE size_t bytes_ahead(size_t group_bytes, size_t bytes) {
+  const size_t groups = (bytes + group_bytes - 1) / group_bytes;
+  return (groups != 0 ? groups : 1) * group_bytes;
+}
 
 template <class Isa, class Format, int kColumns>
 __attribute__((noinline)) void direct_columns(const MatmulArgs& args, size_t panel, size_t c0) {
   const size_t n_blocks = args.w.k / Format::Layout::kBlock;
   const auto group = group_at<Format, Isa::kPanels>(args, panel);
-  GroupPrefetch<Format, Isa::kPanels> ahead = {
-      group, args.w.panel_bytes, n_blocks * sizeof(typename Format::Layout::Quants),
-      chosen(args.tuning.prefetch_bytes, kPrefetchBytes) / Isa::kPanels, 0};
+  using Ahead = GroupPrefetch<Format, Isa::kPanels>;
+  Ahead ahead = {
+      args.w.data + panel * args.w.panel_bytes,
+      bytes_ahead(Isa::kPanels * args.w.panel_bytes, chosen(args.tuning.prefetch_bytes, kPrefetchBytes))};
   typename Isa::Floats acc[1][kColumns];
   RUVLTRA_UNROLL
   for (int c = 0; c < kColumns; ++c) acc[0][c] = Isa::all(0.0f);
   for (size_t b = 0; b < n_blocks; ++b) {
     const auto block = group.block(b);
-    ahead.b = b;
-    ahead.header();
     add_block<Isa, Format, 1, kColumns>(&block, activation_block<Format, kColumns>(args.a, args.w.k, c0, b),
                                         acc, ahead);
+    ahead.block += Ahead::kBlockBytes;
   }
   RUVLTRA_UNROLL
   for (int c = 0; c < kColumns; ++c) Isa::store(args, panel, c0 + static_cast<size_t>(c), acc[0][c]);
