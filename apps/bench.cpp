@@ -106,7 +106,6 @@ Result<int> bench(Options& options) {
   if (has_random_weights(model->file.metadata())) {
     print_warning(model->label() + ": random weights; speed is real, acceptance and perplexity mean nothing");
   }
-  const uint64_t load_peak = peak_memory();
   BenchReport report(options.json ? "json" : options.output, *model, options.model.mmap);
   report.begin();
   ProgressBar bar("measuring", ProgressBar::Unit::kItems, !options.model.no_progress);
@@ -118,7 +117,7 @@ Result<int> bench(Options& options) {
     const int n_threads = group.front().n_threads;
     if (!pool || pool->n_threads() != n_threads) pool = std::make_unique<ThreadPool>(n_threads);
     ASSIGN_OR_RETURN(const auto measurements,
-                     measure_tests(*model, *pool, group, options.repetitions, memory_limit, load_peak,
+                     measure_tests(*model, *pool, group, options.repetitions, memory_limit,
                                    [&] { bar.update(++n_done, n_runs); }));
     for (const BenchMeasurement& measurement : measurements) report.add(measurement);
   }

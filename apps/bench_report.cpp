@@ -29,11 +29,6 @@ Json or_null(const std::optional<T>& value) {
 
 }  // namespace
 
-std::optional<double> share_of_bandwidth(const BenchMeasurement& m) {
-  if (!m.test.is_decode() || m.bandwidth <= 0) return std::nullopt;
-  return 100 * static_cast<double>(m.bytes_per_step) / m.mean_step_seconds() / m.bandwidth;
-}
-
 // Fields of llama-bench that mean nothing here are null.
 Json BenchReport::document(const BenchMeasurement& m) const {
   std::vector<double> nanoseconds;
@@ -74,8 +69,8 @@ Json BenchReport::document(const BenchMeasurement& m) const {
   out["stddev_ts"] = deviation(m.rates());
   out["isa"] = model_.ctx.kernels->isa;
   out["peak_rss_bytes"] = m.peak_bytes;
-  out["read_bw_gbs"] = m.bandwidth / 1e9;
-  out["pct_roofline"] = or_null(share_of_bandwidth(m));
+  out["read_bw_gbs"] = m.bandwidth() / 1e9;
+  out["pct_roofline"] = or_null(m.share_of_bandwidth());
   out["n_seqs"] = m.test.n_sequences;
   out["n_per_step"] = m.test.n_per_step;
   out["step_ms"] = m.test.is_decode() ? Json(1e3 * m.mean_step_seconds()) : Json(nullptr);
@@ -103,7 +98,7 @@ void BenchReport::add_md(const BenchMeasurement& m) {
   print("| {} | {} | {} | CPU | {} | {} | {:.2f} ± {:.2f} |\n", model_type(model_),
         format_bytes(model_.file.file_bytes()), format_count(model_.weights.shape.n_parameters()),
         m.test.n_threads, m.test.name(), mean(m.rates()), deviation(m.rates()));
-  const auto share = share_of_bandwidth(m);
+  const auto share = m.share_of_bandwidth();
   if (!share) return;
   if (m.test.tokens_per_step() > 1) {
     steps_ += fmt::format("| {} | {} | {:.1f} | {:.2f} | {:.0f} |\n", m.test.n_threads, m.test.name(),
@@ -113,7 +108,7 @@ void BenchReport::add_md(const BenchMeasurement& m) {
   remarks_ += fmt::format(
       "{} on {} threads reads {} per token, {:.1f} ms: {:.0f} % of the {:.1f} GB/s measured beside it\n",
       m.test.name(), m.test.n_threads, format_bytes(m.bytes_per_step), 1e3 * m.mean_step_seconds(), *share,
-      m.bandwidth / 1e9);
+      m.bandwidth() / 1e9);
 }
 
 void BenchReport::end() {

@@ -85,6 +85,16 @@ std::vector<double> BenchMeasurement::rates() const {
 
 double BenchMeasurement::mean_step_seconds() const { return mean(seconds) / test.n_generate; }
 
+double BenchMeasurement::bandwidth() const { return median(bandwidths); }
+
+std::optional<double> BenchMeasurement::share_of_bandwidth() const {
+  if (!test.is_decode()) return std::nullopt;
+  const double n_bytes = static_cast<double>(bytes_per_step) * test.n_generate;
+  std::vector<double> shares;
+  for (size_t i = 0; i < seconds.size(); ++i) shares.push_back(100 * n_bytes / seconds[i] / bandwidths[i]);
+  return median(std::move(shares));
+}
+
 BenchRunner::BenchRunner(const LoadedWeights& model, ThreadPool& pool, const Room& room, KvPool kv,
                          Workspace workspace, AlignedBuffer<float> logits)
     : model_(&model),
@@ -212,10 +222,9 @@ uint64_t BenchRunner::bytes_per_step(const BenchTest& test) const {
 
 Result<std::vector<BenchMeasurement>> measure_tests(const LoadedWeights& model, ThreadPool& pool,
                                                     std::span<const BenchTest> tests, int repetitions,
-                                                    uint64_t memory_limit, uint64_t load_peak,
+                                                    uint64_t memory_limit,
                                                     const std::function<void()>& on_run) {
   ASSIGN_OR_RETURN(BenchRunner runner, BenchRunner::make(model, pool, tests, memory_limit));
-  ASSIGN_OR_RETURN(BandwidthMeter meter, BandwidthMeter::make(pool));
   std::vector<BenchMeasurement> all;
   for (const BenchTest& test : tests) {
     BenchMeasurement measurement;
@@ -224,20 +233,23 @@ Result<std::vector<BenchMeasurement>> measure_tests(const LoadedWeights& model, 
     measurement.time = utc_now();
     all.push_back(std::move(measurement));
   }
+  const auto weights = model.weights.read_per_token();
+  double before = read_bandwidth(pool, weights);
   for (int repetition = 0; repetition <= repetitions; ++repetition) {
     for (BenchMeasurement& measurement : all) {
-      measurement.bandwidth = std::max(measurement.bandwidth, meter.measure(pool));
       const auto seconds = repetition == 0 ? runner.warm_up(measurement.test) : runner.run(measurement.test);
       if (!seconds) return fail(ErrorKind::kCancelled, "bench.cancelled", "stopped");
-      if (repetition > 0) measurement.seconds.push_back(*seconds);
+      const double after = read_bandwidth(pool, weights);
+      if (repetition > 0) {
+        measurement.seconds.push_back(*seconds);
+        measurement.bandwidths.push_back((before + after) / 2);
+      }
+      before = after;
       on_run();
     }
   }
-  // The meter's buffer is there during every run but not while loading.
-  const uint64_t peak = peak_memory();
   for (BenchMeasurement& measurement : all) {
-    measurement.peak_bytes =
-        std::max(load_peak, peak - std::min<uint64_t>(peak, BandwidthMeter::kBufferBytes));
+    measurement.peak_bytes = peak_memory();
     if (!measurement.test.is_decode()) continue;
     std::vector<double> ratios;
     for (size_t i = 0; i < measurement.seconds.size(); ++i)

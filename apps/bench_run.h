@@ -33,16 +33,20 @@ struct BenchTest {
 
 struct BenchMeasurement {
   BenchTest test;
-  std::vector<double> seconds;  // of each run
-  uint64_t peak_bytes = 0;      // of memory, without the meter's buffer
-  double bandwidth = 0;         // bytes per second, the best pass beside these runs
-  uint64_t bytes_per_step = 0;  // that a decode step reads: weights and KV pages
-  std::string time;             // UTC, when it began
+  std::vector<double> seconds;     // of each run
+  uint64_t peak_bytes = 0;         // of memory
+  std::vector<double> bandwidths;  // bytes per second beside each run: the mean of a reading before and after
+  uint64_t bytes_per_step = 0;     // that a decode step reads: weights and KV pages
+  std::string time;                // UTC, when it began
   // Decode only: step time over that of one token per step, median of the runs side by side.
   std::optional<double> step_ratio;
 
   std::vector<double> rates() const;  // tokens per second
   double mean_step_seconds() const;   // *Requires*: is_decode()
+  double bandwidth() const;           // median beside the runs
+  // Decode only: bytes read per second over the bandwidth beside the same run, in percent, median of the
+  // runs.
+  std::optional<double> share_of_bandwidth() const;
 };
 
 // Runs tests on one loaded model with one number of threads. All sequences hold the same meaningless tokens:
@@ -96,11 +100,12 @@ double mean(std::span<const double> values);
 double deviation(std::span<const double> values);  // of a sample; 0 for fewer than 2
 
 // Measures tests that are compared with each other: one run of each in turn, `repetitions` times after a
-// discarded one. The first test is the reference of step_ratio. `load_peak` is peak_memory() after loading;
-// `on_run` is called after every run. Errors: as BenchRunner::make(), bench.cancelled.
+// discarded one, and between them readings of the weights that do nothing else (read_bandwidth). The first
+// test is the reference of step_ratio. `on_run` is called after every run. Errors: as BenchRunner::make(),
+// bench.cancelled.
 Result<std::vector<BenchMeasurement>> measure_tests(const LoadedWeights& model, ThreadPool& pool,
                                                     std::span<const BenchTest> tests, int repetitions,
-                                                    uint64_t memory_limit, uint64_t load_peak,
+                                                    uint64_t memory_limit,
                                                     const std::function<void()>& on_run);
 
 // Of this program until now, in bytes.

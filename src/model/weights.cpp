@@ -164,14 +164,21 @@ Result<void> Weights::tune(const Ctx& ctx) {
   return autotune(ctx, matrices);
 }
 
-uint64_t Weights::bytes_per_token() const {
-  uint64_t n_bytes = head().n_bytes();
+std::vector<std::span<const uint8_t>> Weights::read_per_token() const {
+  std::vector<std::span<const uint8_t>> blocks;
   for (const LayerWeights& layer : layers) {
     for (const PackedMatrix* matrix : {&layer.attn_q, &layer.attn_k, &layer.attn_v, &layer.attn_output,
                                        &layer.ffn_gate, &layer.ffn_up, &layer.ffn_down}) {
-      n_bytes += matrix->n_bytes();
+      blocks.push_back(matrix->bytes());
     }
   }
+  blocks.push_back(head().bytes());
+  return blocks;
+}
+
+uint64_t Weights::bytes_per_token() const {
+  uint64_t n_bytes = 0;
+  for (const auto& block : read_per_token()) n_bytes += block.size();
   return n_bytes;
 }
 

@@ -36,8 +36,9 @@ struct Weights {
   Sha256Digest file_digest = {};     // of the file's bytes (all parts in order): names the model
 
   const PackedMatrix& head() const { return shape.tied ? token_embd : output; }
-  uint64_t n_bytes() const;          // memory held
-  uint64_t bytes_per_token() const;  // matrix bytes a decode step reads
+  uint64_t n_bytes() const;                                      // memory held
+  uint64_t bytes_per_token() const;                              // matrix bytes a decode step reads
+  std::vector<std::span<const uint8_t>> read_per_token() const;  // these bytes, in the order of reading
 
   // Chooses on this machine how the kernels walk these matrices; changes no result (ops/autotune.h).
   Result<void> tune(const Ctx& ctx);

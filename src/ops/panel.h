@@ -31,6 +31,7 @@ class PackedMatrix {
   size_t n_panels() const { return (n_rows_ + kPanelRows - 1) / kPanelRows; }
   size_t panel_bytes() const { return panel_bytes_; }
   size_t n_bytes() const { return data_.size(); }
+  std::span<const uint8_t> bytes() const { return data_.span(); }
   PanelView view() const { return view_from(0); }
   // Panels from first_panel on, counted from 0 again.
   PanelView view_from(size_t first_panel) const {
