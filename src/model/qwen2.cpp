@@ -97,13 +97,9 @@ class Forward {
     const KvLayerView cache = kv_.layer(layer);
 
     normalise(w.attn_norm, {&w.attn_q, &w.attn_k, &w.attn_v});
-    const MatmulTask qkv[] = {{&w.attn_q, w.q_bias.data(), false, q, shape_.d_q()},
-                              {&w.attn_k, w.k_bias.data(), false, k, shape_.d_kv()},
-                              {&w.attn_v, w.v_bias.data(), false, v, shape_.d_kv()}};
-    matmul(ctx_, ws_.activations_, qkv, ws_.options_.exact);
-    apply_rope(ctx_, ws_.rope_, q, n_, shape_.n_heads, shape_.d_head);
-    apply_rope(ctx_, ws_.rope_, k, n_, shape_.n_kv_heads, shape_.d_head);
-    store_kv(ctx_, cache, k, v, in_.kv_slots);
+    project_qkv(ctx_, ws_.activations_,
+                {&w.attn_q, &w.attn_k, &w.attn_v, w.q_bias.data(), w.k_bias.data(), w.v_bias.data()},
+                ws_.rope_, cache, in_.kv_slots, q, k, v, ws_.options_.exact);
     attention(ctx_, cache, ws_.sequences_, in_.positions, q, shape_.n_heads, mixed, ws_.attention_);
     ws_.activations_.set(mixed, n_, shape_.d_q());
     add_product(w.attn_output, ws_.activations_);

@@ -10,6 +10,7 @@
 #include "ops/gated.h"
 #include "ops/greedy.h"
 #include "ops/matmul.h"
+#include "ops/qkv.h"
 #include "ops/rope.h"
 
 namespace ruvltra {

@@ -50,68 +50,7 @@ size_t partial_floats(const AttentionScratch::Options& o) {
   return n_tasks * max_splits(o) * align16(state_floats(partial_rows(o), o.d_head));
 }
 
-// f32 pages, like f16 ones, hold finite values only.
-float finite(float x) {
-  const float low = x > -FLT_MAX ? x : -FLT_MAX;
-  return low < FLT_MAX ? low : FLT_MAX;
-}
-
-// One token's n values per plane into a K plane (n, 64) and a V plane (64, n).
-template <class T>
-void scatter(const T* k, const T* v, size_t n, size_t slot, uint8_t* k_plane, uint8_t* v_plane) {
-  T* k_out = reinterpret_cast<T*>(k_plane) + slot;
-  T* v_out = reinterpret_cast<T*>(v_plane) + slot * n;
-  for (size_t i = 0; i < n; ++i) k_out[i * kPageTokens] = k[i];
-  std::copy_n(v, n, v_out);
-}
-
-constexpr size_t kMaxHead = 512;
-
-// One token of one head.
-void store_token(const AttentionKernels& kernels, KvType type, const float* k, const float* v, size_t d_head,
-                 size_t slot, uint8_t* k_page, uint8_t* v_page) {
-  if (type == KvType::kF16) {
-    uint16_t half[2][kMaxHead];
-    kernels.to_f16(k, half[0], d_head);
-    kernels.to_f16(v, half[1], d_head);
-    scatter(half[0], half[1], d_head, slot, k_page, v_page);
-  } else if (type == KvType::kQ8_0) {
-    int8_t quants[2][kMaxHead];
-    uint16_t scales[2][kMaxHead / kKvBlock];
-    kernels.to_q8(k, quants[0], scales[0], d_head);
-    kernels.to_q8(v, quants[1], scales[1], d_head);
-    const size_t n_values = d_head * kPageTokens;
-    scatter(quants[0], quants[1], d_head, slot, k_page, v_page);
-    scatter(scales[0], scales[1], d_head / kKvBlock, slot, k_page + n_values, v_page + n_values);
-  } else {
-    float single[2][kMaxHead];
-    std::transform(k, k + d_head, single[0], finite);
-    std::transform(v, v + d_head, single[1], finite);
-    scatter(single[0], single[1], d_head, slot, k_page, v_page);
-  }
-}
-
 }  // namespace
-
-size_t kv_plane_bytes(KvType type, size_t d_head) {
-  const size_t n = d_head * kPageTokens;
-  return type == KvType::kF16    ? n * sizeof(uint16_t)
-         : type == KvType::kQ8_0 ? n * sizeof(int8_t) + n / kKvBlock * sizeof(uint16_t)
-                                 : n * sizeof(float);
-}
-
-void store_kv(const Ctx& ctx, const KvLayerView& kv, const float* k, const float* v,
-              std::span<const KvSlot> slots) {
-  CHECK(kv.d_head <= kMaxHead);
-  ctx.pool->parallel_for(slots.size(), [&](size_t t, int) {
-    if (slots[t].page == kNoPage) return;
-    for (size_t head = 0; head < kv.n_kv_heads; ++head) {
-      const size_t offset = (t * kv.n_kv_heads + head) * kv.d_head;
-      store_token(ctx.kernels->attention, kv.type, k + offset, v + offset, kv.d_head,
-                  static_cast<size_t>(slots[t].slot), kv.k(slots[t].page, head), kv.v(slots[t].page, head));
-    }
-  });
-}
 
 Result<AttentionScratch> AttentionScratch::make(const Options& options) {
   CHECK(options.n_kv_heads > 0 && options.n_heads % options.n_kv_heads == 0);

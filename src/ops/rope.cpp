@@ -28,13 +28,4 @@ void RopeTable::set_positions(std::span<const int32_t> positions) {
   }
 }
 
-void apply_rope(const Ctx& ctx, const RopeTable& table, float* x, size_t n_tokens, size_t n_heads,
-                size_t d_head) {
-  ctx.pool->parallel_for(n_tokens, [&](size_t t, int) {
-    for (size_t h = 0; h < n_heads; ++h) {
-      ctx.kernels->rows.rope(x + (t * n_heads + h) * d_head, table.cos(t), table.sin(t), d_head);
-    }
-  });
-}
-
 }  // namespace ruvltra

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "base/aligned.h"
-#include "ops/context.h"
 
 namespace ruvltra {
 
@@ -24,9 +23,5 @@ class RopeTable {
   std::vector<double> frequency_;   // (d_head / 2)
   AlignedBuffer<float> cos_, sin_;  // (max_tokens, d_head / 2)
 };
-
-// Rotates n_heads heads of each row of x (n_tokens, n_heads * d_head) in place.
-void apply_rope(const Ctx& ctx, const RopeTable& table, float* x, size_t n_tokens, size_t n_heads,
-                size_t d_head);
 
 }  // namespace ruvltra
