@@ -51,6 +51,6 @@ std::string quantisation_name(const GgufFile& file);
 Result<std::string> verify_file(const GgufFile& file, const Progress& progress);
 
 // Rows of one prefill step.
-inline constexpr size_t kPrefillRows = 256;
+inline constexpr size_t kPrefillRows = 512;
 
 }  // namespace ruvltra

@@ -59,7 +59,7 @@ class Session {
   struct Options {
     size_t n_context = 0;  // longest prompt and answer together; *Requires*: 1..the model's context length
     KvType kv_type = KvType::kF16;
-    size_t prefill_rows = 256;  // rows of one prefill step
+    size_t prefill_rows = 512;  // rows of one prefill step
     bool exact = false;         // f32 activations instead of int8
   };
   static Result<Session> make(const Ctx& ctx, const Weights& weights, const Tokenizer& tokenizer,
