@@ -115,7 +115,8 @@ Result<int> bench(Options& options) {
   std::unique_ptr<ThreadPool> pool;
   for (const TestGroup& group : groups) {
     const int n_threads = group.front().n_threads;
-    if (!pool || pool->n_threads() != n_threads) pool = std::make_unique<ThreadPool>(n_threads);
+    if (!pool || pool->n_threads() != n_threads)
+      pool = std::make_unique<ThreadPool>(n_threads, pinning(options.model));
     ASSIGN_OR_RETURN(const auto measurements,
                      measure_tests(*model, *pool, group, options.repetitions, memory_limit,
                                    [&] { bar.update(++n_done, n_runs); }));

@@ -80,6 +80,10 @@ Result<void> check_finite(const GgufFile& file, const Progress& progress) {
 
 }  // namespace
 
+ThreadPool::Pinning pinning(const ModelOptions& options) {
+  return options.pin ? ThreadPool::Pinning::kOneCpuEach : ThreadPool::Pinning::kNone;
+}
+
 Result<std::string> verify_file(const GgufFile& file, const Progress& progress) {
   // Two readings, one count: the second begins at the half.
   const auto half = [&](uint64_t before) -> Progress {
@@ -115,7 +119,7 @@ Result<LoadedWeights> load_weights_of(GgufFile file, const ModelOptions& options
   const MemoryNeed need = memory_need(shape, file.tensors(), kv_type, n_context, kPrefillRows);
   RETURN_IF_ERROR(check_memory(need, memory_limit, source));
 
-  auto pool = std::make_unique<ThreadPool>(resolve_threads(options.threads));
+  auto pool = std::make_unique<ThreadPool>(resolve_threads(options.threads), pinning(options));
   const Ctx ctx{pool.get(), kernels};
   ProgressBar bar("loading", ProgressBar::Unit::kBytes, !options.no_progress);
   ASSIGN_OR_RETURN(Weights weights, Weights::load(ctx, file, bar.callback()));

@@ -50,6 +50,9 @@ std::string quantisation_name(const GgufFile& file);
 // The file's SHA-256, or weights.not_finite if a scale or value is not finite. Progress counts both readings.
 Result<std::string> verify_file(const GgufFile& file, const Progress& progress);
 
+// What --pin asks of a thread pool.
+ThreadPool::Pinning pinning(const ModelOptions& options);
+
 // Rows of one prefill step.
 inline constexpr size_t kPrefillRows = 512;
 

@@ -44,6 +44,7 @@ void add_load_options(CLI::App& app, ModelOptions& options) {
   add_isa_option(app, options.isa);
   app.add_flag("--mmap", options.mmap,
                "Read the file through a mapping instead of copying it piece by piece");
+  app.add_flag("--pin", options.pin, "Bind each worker thread to a CPU of its own");
   app.add_flag("--no-tune{false}", options.tune,
                "Load faster: do not time the kernels' walks on this machine first; changes no result");
   app.add_option("--memory-limit", options.memory_limit, "Refuse to start above this much memory, e.g. 4GiB")

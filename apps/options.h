@@ -24,13 +24,14 @@ struct ModelOptions {
   std::string isa;  // empty = best supported
   bool mmap = false;
   bool tune = true;
+  bool pin = false;
   std::string memory_limit;  // empty = what the system has
   bool no_progress = false;
 };
 
 // -m/--model, -c/--ctx, -t/--threads and the load options below.
 void add_model_options(CLI::App& app, ModelOptions& options);
-// --kv-type, --isa, --mmap, --no-tune, --memory-limit, --no-progress
+// --kv-type, --isa, --mmap, --no-tune, --pin, --memory-limit, --no-progress
 void add_load_options(CLI::App& app, ModelOptions& options);
 // -m alone, for verbs that only read a file.
 void add_model_path_option(CLI::App& app, std::string& model);
