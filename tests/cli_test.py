@@ -331,7 +331,7 @@ class Documents(Case):
         table = self.ok("bench", *sizes[:5], "0", *sizes[6:]).decode()
         self.assertRegex(table, r"(?m)^\| threads \| test \| ms per step \| x a 1-token step \| % of read bandwidth \|$")
         self.assertRegex(table, r"(?m)^\| \d+ \| tg3 2 seqs \| [\d.]+ \| [\d.]+ \| \d+ \|$")
-        for option, value in (("-b", "0"), ("-b", "1,x"), ("--step-tokens", "257"), ("-d", "-1"), ("-pg", "5"), ("-p", "")):
+        for option, value in (("-b", "0"), ("-b", "1,x"), ("--step-tokens", "513"), ("-d", "-1"), ("-pg", "5"), ("-p", "")):
             code, out, err = call("bench", option, value)
             self.assertEqual((code, out), (2, b""), (option, value))
             self.assertRegex(err.decode(), r"^ruvltra: error: .*expected .*found")

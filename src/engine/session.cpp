@@ -49,8 +49,9 @@ Result<Session> Session::make(const Ctx& ctx, const Weights& weights, const Toke
                               const Options& options) {
   const ModelShape& shape = weights.shape;
   ASSIGN_OR_RETURN(KvPool kv, KvPool::make(shape, options.kv_type, KvPool::pages_for(options.n_context)));
-  const Workspace::Options room = {
-      .max_tokens = options.prefill_rows, .max_positions = options.n_context, .exact = options.exact};
+  const Workspace::Options room = {.max_tokens = std::min(options.prefill_rows, options.n_context),
+                                   .max_positions = options.n_context,
+                                   .exact = options.exact};
   ASSIGN_OR_RETURN(Workspace workspace, Workspace::make(shape, room, ctx.pool->n_threads()));
   ASSIGN_OR_RETURN(auto logits, AlignedBuffer<float>::make(shape.n_vocab));
   return Session(ctx, weights, tokenizer, options, std::move(kv), std::move(workspace), std::move(logits));
@@ -73,8 +74,7 @@ void Session::compute(std::span<const TokenId> tokens, bool want_output) {
   StepInput in = sequence_.append(tokens, want_output ? Rows::kLast : Rows::kNone,
                                   greedy_ ? RowOutput::kBest : RowOutput::kLogits);
   in.never_best = unused_;
-  forward(ctx_, *weights_, kv_, workspace_, in,
-          StepOutput{.logits = logits_.span(), .best = {&best_, 1}});
+  forward(ctx_, *weights_, kv_, workspace_, in, StepOutput{.logits = logits_.span(), .best = {&best_, 1}});
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
 }
 

@@ -42,7 +42,7 @@ MemoryNeed memory_need(const ModelShape& shape, std::span<const TensorInfo> tens
   for (const TensorInfo& tensor : tensors) need.weights_bytes += packed_bytes(tensor);
   need.kv_bytes = KvPool::pages_for(n_positions) * uint64_t{KvPool::page_bytes(shape, kv_type)};
   Workspace::Options options;
-  options.max_tokens = max_tokens;
+  options.max_tokens = std::min(max_tokens, n_positions);
   options.max_positions = n_positions;
   need.scratch_bytes = Workspace::bytes_needed(shape, options, physical_cores());
   return need;

@@ -17,7 +17,8 @@ struct MemoryNeed {
   uint64_t total() const { return weights_bytes + kv_bytes + scratch_bytes; }
 };
 
-// Panels and vectors of these tensors; a KV pool for n_positions; a workspace for steps of max_tokens rows.
+// Panels and vectors of these tensors; a KV pool for n_positions; a workspace for steps of max_tokens rows,
+// or of n_positions if these are fewer.
 MemoryNeed memory_need(const ModelShape& shape, std::span<const TensorInfo> tensors, KvType kv_type,
                        size_t n_positions, size_t max_tokens);
 
