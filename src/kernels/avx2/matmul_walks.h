@@ -87,11 +87,6 @@ RUVLTRA_INLINE void scale_and_add(typename Isa::Floats scale, const ActivationBl
   }
 }
 
-// What the unpacked walk asks for while it multiplies: nothing.
-struct NoPrefetch {
-  RUVLTRA_INLINE void sub_block(size_t) const {}
-};
-
 // acc += one block; `ahead` asks for later weights between the sub-blocks.
 template <class Isa, class Format, int kRegisters, int kColumns, class Weights, class Prefetch>
 RUVLTRA_INLINE void add_block(const Weights* w, const ActivationBlock<kColumns>& a,
@@ -185,6 +180,20 @@ struct Unpacked {
   typename Isa::Floats sums[kMaxColumnBlock][kTileRegisters];
 };
 
+// While a block of activations is multiplied, asks for the same block of the next tile's columns: the chunk
+// of a whole column block is larger than the first cache.
+template <int kColumns>
+struct NextColumns {
+  const ActivationBlock<kColumns>& a;
+  size_t ahead;
+
+  RUVLTRA_INLINE void sub_block(size_t s) const {
+    if (s % 2 != 0) return;
+    RUVLTRA_UNROLL
+    for (int c = 0; c < kColumns; ++c) prefetch(a.q[c] + 32 * s, ahead);
+  }
+};
+
 // Columns c.. of the column block at c0, blocks b0..b0 + n_blocks.
 template <class Isa, class Format, int kRegisters, int kColumns>
 __attribute__((noinline)) void unpacked_tile(const MatmulArgs& args, Unpacked<Isa, Format>& unpacked,
@@ -197,9 +206,9 @@ __attribute__((noinline)) void unpacked_tile(const MatmulArgs& args, Unpacked<Is
     for (int i = 0; i < kColumns; ++i) acc[r][i] = sums[i][r];
   }
   for (size_t i = 0; i < n_blocks; ++i) {
-    add_block<Isa, Format, kRegisters, kColumns>(
-        unpacked.block[i], activation_block<Format, kColumns>(args.a, args.w.k, c0 + c, b0 + i), acc,
-        NoPrefetch{});
+    const auto a = activation_block<Format, kColumns>(args.a, args.w.k, c0 + c, b0 + i);
+    add_block<Isa, Format, kRegisters, kColumns>(unpacked.block[i], a, acc,
+                                                 NextColumns<kColumns>{a, kColumns * args.w.k});
   }
   RUVLTRA_UNROLL
   for (int r = 0; r < kRegisters; ++r) {

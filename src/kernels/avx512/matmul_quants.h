@@ -57,8 +57,8 @@ struct Avx512 {
   static constexpr size_t kMaxDirectColumns = 8;  // 8 sums, 8 isums and 8 f32 sums leave 8 of 32 registers
   static constexpr size_t kMaxTileColumns = 6;    // times 2 registers of rows: 12 sums and 12 isums
   static constexpr size_t kUnpackedFrom = 32;     // columns
-  static constexpr size_t kColumnBlock = 128;     // columns whose activations stay in L2 while panels pass
-  static constexpr size_t kChunk = 1024;          // k unpacked at once
+  static constexpr size_t kColumnBlock = 256;     // columns whose activations stay in L2 while panels pass
+  static constexpr size_t kChunk = 512;           // k unpacked at once
 
   static RUVLTRA_INLINE Ints all(int32_t value) { return _mm512_set1_epi32(value); }
   static RUVLTRA_INLINE Floats all(float value) { return _mm512_set1_ps(value); }
