@@ -64,6 +64,8 @@ struct Avx2 {
   using Floats = __m256;
   template <class Format>
   using UnpackedBlock = ::ruvltra::UnpackedBlock<Format>;
+  template <class Weights>
+  static constexpr bool kSignedLevels = false;
 
   static constexpr size_t kPanels = 1;            // per register
   static constexpr size_t kMaxDirectColumns = 6;  // 6 int16 and 6 int32 sums leave 4 of 16 registers

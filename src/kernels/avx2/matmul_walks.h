@@ -98,7 +98,9 @@ RUVLTRA_INLINE void add_block(const Weights* w, const ActivationBlock<kColumns>&
     for (int c = 0; c < kColumns; ++c) start[c] = -Format::kOffset * a.sum32[c][0];
   }
   set_all<Isa>(sum, start);
-  if constexpr (Format::kOffset != 0 && Format::kHasScales) add_factors<Isa, 8>(w, a.sum16, sum);
+  if constexpr (Format::kOffset != 0 && Format::kHasScales && !Isa::template kSignedLevels<Weights>) {
+    add_factors<Isa, 8>(w, a.sum16, sum);
+  }
   for (size_t s = 0; s < Format::Layout::kSubBlocks; ++s) {
     add_sub_block<Format, kRegisters, kColumns>(w, a, s, sum);
     ahead.sub_block(s);

@@ -101,6 +101,12 @@ RUVLTRA_INLINE __m512 scale_m(const PackedPair<Format>& w) {
   }
 }
 
+// What the sum of a run starts at.
+template <class Format>
+RUVLTRA_INLINE __m512i start(const PackedPair<Format>&, size_t, int) {
+  return _mm512_setzero_si512();
+}
+
 // The same block with everything expanded, for many columns.
 template <size_t kScales, size_t kPairs>
 struct UnpackedScales {
@@ -116,6 +122,31 @@ struct UnpackedBlock : UnpackedScales<Format::kScales, Format::kPairs> {
   __m512 d;
   __m512 m;
 };
+
+// Q6_K has its offset subtracted here: vpdpbusd takes the activation, moved by 128, as its unsigned operand
+// and the level as the signed one. What the 128 adds depends on the levels only; `start` takes it away.
+template <>
+struct UnpackedBlock<Q6_K> {
+  __m512i scale[Q6_K::kScales];
+  __m512i start[Q6_K::kScales];
+  __m512i level[8][8];
+  __m512 d;
+};
+
+// True where levels are signed and activations have to be moved by 128.
+template <class Weights>
+constexpr bool kSignedLevels = false;
+template <>
+constexpr bool kSignedLevels<UnpackedBlock<Q6_K>> = true;
+
+template <class Format>
+RUVLTRA_INLINE __m512i start(const UnpackedBlock<Format>& w, size_t s, int half) {
+  if constexpr (kSignedLevels<UnpackedBlock<Format>>) {
+    return w.start[2 * s + static_cast<size_t>(half)];
+  } else {
+    return _mm512_setzero_si512();
+  }
+}
 
 template <class Format>
 RUVLTRA_INLINE __m512i levels(const UnpackedBlock<Format>& w, size_t s, int g) {
@@ -156,6 +187,23 @@ RUVLTRA_INLINE void unpack(const PackedPair<Format>& packed, UnpackedBlock<Forma
   }
   block.d = scale_d(packed);
   if constexpr (Format::kHasMins || Format::kHasM) block.m = scale_m(packed);
+}
+
+RUVLTRA_INLINE void unpack(const PackedPair<Q6_K>& packed, UnpackedBlock<Q6_K>& block) {
+  for (size_t s = 0; s < 8; ++s) {
+    __m512i added[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    RUVLTRA_UNROLL
+    for (int g = 0; g < 8; ++g) {
+      block.level[s][g] = _mm512_sub_epi8(levels(packed, s, g), _mm512_set1_epi8(Q6_K::kOffset));
+      added[g / 4] = _mm512_dpbusd_epi32(added[g / 4], _mm512_set1_epi8(-128), block.level[s][g]);
+    }
+    RUVLTRA_UNROLL
+    for (size_t half = 0; half < 2; ++half) {
+      block.scale[2 * s + half] = scale(packed, s, static_cast<int>(half));
+      block.start[2 * s + half] = _mm512_sub_epi32(_mm512_setzero_si512(), added[half]);
+    }
+  }
+  block.d = scale_d(packed);
 }
 
 }  // namespace

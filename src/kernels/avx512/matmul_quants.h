@@ -22,14 +22,18 @@ RUVLTRA_INLINE void add_sub_block(const Weights* w, const ActivationBlock<kColum
       for (int r = 0; r < kRegisters; ++r) level[r] = levels(w[r], s, g);
       RUVLTRA_UNROLL
       for (int c = 0; c < kColumns; ++c) {
-        const __m512i activations = broadcast4_wide(a.q[c] + 32 * s + 4 * g);
+        __m512i activations = broadcast4_wide(a.q[c] + 32 * s + 4 * g);
+        if constexpr (kSignedLevels<Weights>) {
+          activations = _mm512_xor_si512(activations, _mm512_set1_epi8(-128));
+        }
         RUVLTRA_UNROLL
         for (int r = 0; r < kRegisters; ++r) {
           if (!Format::kHasScales) {
             isum[r][c] = _mm512_dpbusd_epi32(isum[r][c], level[r], activations);
           } else {
-            const __m512i before = i == 0 ? _mm512_setzero_si512() : sum[r][c];
-            sum[r][c] = _mm512_dpbusd_epi32(before, level[r], activations);
+            const __m512i before = i == 0 ? start(w[r], s, run) : sum[r][c];
+            sum[r][c] = kSignedLevels<Weights> ? _mm512_dpbusd_epi32(before, activations, level[r])
+                                               : _mm512_dpbusd_epi32(before, level[r], activations);
           }
         }
       }
@@ -52,6 +56,8 @@ struct Avx512 {
   using Floats = __m512;
   template <class Format>
   using UnpackedBlock = ::ruvltra::UnpackedBlock<Format>;
+  template <class Weights>
+  static constexpr bool kSignedLevels = ::ruvltra::kSignedLevels<Weights>;
 
   static constexpr size_t kPanels = 2;            // per register
   static constexpr size_t kMaxDirectColumns = 8;  // 8 sums, 8 isums and 8 f32 sums leave 8 of 32 registers
