@@ -11,7 +11,7 @@ namespace ruvltra {
 namespace {
 
 constexpr int kRounds = 5;
-constexpr double kClearly = 0.97;           // of the time of what stands so far
+constexpr double kClearly = 0.95;           // of the time of what stands so far
 constexpr size_t kPromptColumns = 256;      // of a prefill step
 constexpr size_t kStreamBytes = 24u << 20;  // of panels per timing with one column: more than most caches
 constexpr size_t kColumnWork = 96u << 20;   // weights times columns per timing with several
