@@ -130,7 +130,7 @@ inline double kernel_seconds(const KernelTable& table, const PackedMatrix& w, si
     for (size_t panel = 0; panel < n_panels; panel += kPiece) {
       args.panel_begin = panel;
       args.panel_end = std::min(n_panels, panel + kPiece);
-      table.matmul.quantized[static_cast<size_t>(weight_kind(w.type()))](args);
+      quantized_kernel(table.matmul, weight_kind(w.type()), args.a.n_cols)(args);
     }
   });
 }

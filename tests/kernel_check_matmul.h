@@ -100,9 +100,11 @@ class MatmulCase {
   const PackedMatrix& packed() const { return packed_; }
   Columns& columns() { return columns_; }
   bool one_fma_per_weight() const { return exact_ || file_.format().block_elements == 1; }
-  MatmulFn kernel(const KernelTable& table) const {
-    const auto kind = static_cast<size_t>(weight_kind(file_.info.type));
-    return exact_ ? table.matmul.exact[kind] : table.matmul.quantized[kind];
+  void run(const KernelTable& table, const MatmulArgs& args) const {
+    const WeightKind kind = weight_kind(file_.info.type);
+    const MatmulFn multiply = exact_ ? table.matmul.exact[static_cast<size_t>(kind)]
+                                     : quantized_kernel(table.matmul, kind, args.a.n_cols);
+    multiply(args);
   }
 
   MatmulArgs args(size_t last_columns, float* y, size_t y_stride) {
@@ -122,7 +124,7 @@ class MatmulCase {
     for (size_t c = 0; c < n_cols_; ++c) {
       MatmulArgs one = args(n_cols_ - c, y.data() + c * n_rows(), n_rows());
       one.a.n_cols = 1;
-      kernel(table)(one);
+      run(table, one);
     }
     return y;
   }
@@ -185,7 +187,7 @@ inline void check_columns(const KernelTable& table, MatmulCase& test, size_t n,
   std::fill(y.span().begin(), y.span().end(), kCanary);
   MatmulArgs args = test.args(n, y.data(), stride);
   args.tuning = tuning;
-  test.kernel(table)(args);
+  test.run(table, args);
   const size_t first = test.n_cols() - n;
   for (size_t c = 0; c < n; ++c) {
     for (size_t row = 0; row < stride && c * stride + row < y.size(); ++row) {
@@ -221,7 +223,7 @@ inline void check_epilogue(const KernelTable& table, MatmulCase& test, std::span
       args.accumulate = true;
       args.panel_begin = begin;
       args.panel_end = end;
-      test.kernel(table)(args);
+      test.run(table, args);
     }
     const size_t first = (test.n_cols() - n) * test.n_rows();
     for (size_t i = 0; i < y.size(); ++i) {

@@ -72,9 +72,16 @@ enum class WeightKind { kF32, kF16, kBF16, kQ4_0, kQ5_0, kQ5_1, kQ8_0, kQ4_K, kQ
 struct MatmulKernels {
   MatmulFn quantized[static_cast<size_t>(WeightKind::kCount)] =
       {};  // int8 activations (f32 for the float types)
+  // The same for one column, where a rung has something better than `quantized`; null where it has not.
+  MatmulFn one_column[static_cast<size_t>(WeightKind::kCount)] = {};
   MatmulFn exact[static_cast<size_t>(WeightKind::kCount)] =
       {};  // f32 activations, one fma chain in ascending k
   DecodeRowFn decode_row[static_cast<size_t>(WeightKind::kCount)] = {};
 };
+
+static inline MatmulFn quantized_kernel(const MatmulKernels& kernels, WeightKind kind, size_t n_cols) {
+  const MatmulFn one_column = kernels.one_column[static_cast<size_t>(kind)];
+  return n_cols == 1 && one_column != nullptr ? one_column : kernels.quantized[static_cast<size_t>(kind)];
+}
 
 }  // namespace ruvltra

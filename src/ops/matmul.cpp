@@ -152,8 +152,10 @@ void matmul_panels(const Ctx& ctx, const Activations& activations, const MatmulT
   args.y_stride = task.y_stride;
   args.tuning = w.tuning();
   const MatmulKernels& kernels = ctx.kernels->matmul;
-  const auto kind = static_cast<size_t>(weight_kind(w.type()));
-  (exact ? kernels.exact : kernels.quantized)[kind](args);
+  const WeightKind kind = weight_kind(w.type());
+  const MatmulFn multiply =
+      exact ? kernels.exact[static_cast<size_t>(kind)] : quantized_kernel(kernels, kind, args.a.n_cols);
+  multiply(args);
 }
 
 void matmul(const Ctx& ctx, Activations& activations, std::span<const MatmulTask> tasks, bool exact) {

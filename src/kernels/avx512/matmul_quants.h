@@ -88,7 +88,11 @@ struct Avx512 {
 
 template <class Format>
 void fill_format(MatmulKernels& kernels, WeightKind kind) {
-  kernels.quantized[static_cast<size_t>(kind)] = matmul_quants<Avx512, Format>;
+  const auto index = static_cast<size_t>(kind);
+  // One column is bound by memory: the lower rung's walk, panel after panel, reads it faster than two at
+  // once.
+  kernels.one_column[index] = kernels.quantized[index];
+  kernels.quantized[index] = matmul_quants<Avx512, Format>;
 }
 
 }  // namespace
