@@ -32,7 +32,7 @@ struct Options {
   bool full = false;
   std::string base;
   std::string base_kv_type;  // empty = as the model's
-  int64_t max_tokens = 0;  // 0 = all
+  int64_t max_tokens = 0;    // 0 = all
   bool json = false;
 };
 

@@ -177,7 +177,8 @@ std::string facts_text(const GgufFile& file, const Facts& facts) {
     row(label, fmt::format("{:<5} {:>4} tensors {:>9}", name, total.tensors, format_bytes(total.bytes)));
     label = "";
   }
-  row("KV cache", fmt::format("{} bytes per token ({})", facts.kv_bytes_per_token, kv_type_name(facts.kv_type)));
+  row("KV cache",
+      fmt::format("{} bytes per token ({})", facts.kv_bytes_per_token, kv_type_name(facts.kv_type)));
   row("memory",
       fmt::format("{} for a context of {}: weights {}, KV {}, scratch {}", format_bytes(facts.memory.total()),
                   facts.n_context, format_bytes(facts.memory.weights_bytes),
