@@ -1,0 +1,88 @@
+// Names of full KV pages: a SHA-256 chain over everything their bits depend on. Two pages with one name hold
+// the same bits, so a sequence may take over a page that another one computed.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "base/sha256.h"
+#include "ops/kv_layer.h"
+#include "ruvltra/config.h"
+#include "ruvltra/types.h"
+
+namespace ruvltra {
+
+// What all pages of a chain have in common. Sequences share pages only inside one space.
+struct PrefixSpace {
+  Sha256Digest model = {};  // of the model file
+  KvType kv_type = KvType::kF16;
+  std::string_view tenant_salt;     // made by the server: tenants never share
+  std::string_view cache_salt;      // given by a request: divides the tenant's own space
+  std::string_view adapter_kv_tag;  // content hash of an adapter that changes K or V, else empty
+};
+
+// SHA-256("ruvltra.kv.root.1" || for each field: u32 length, bytes). Integers are little-endian; the KV type
+// is its name.
+Sha256Digest prefix_root(const PrefixSpace& space);
+
+// SHA-256("ruvltra.kv.page.1" || parent || u32 64 || 64 token ids u32), little-endian. The parent of the
+// first page is the root. Allocates nothing. *Requires*: tokens.size() == 64.
+Sha256Digest page_key(Sha256& hash, const Sha256Digest& parent, std::span<const TokenId> tokens);
+
+// The keys of a sequence's full pages, computed once each.
+class PrefixChain {
+ public:
+  void reset(const Sha256Digest& root);
+  void reserve(size_t n_pages) { keys_.reserve(n_pages + 1); }
+  // Names the pages that `tokens`, the whole sequence so far, fills. Cost: the new pages.
+  void extend(Sha256& hash, std::span<const TokenId> tokens);
+
+  size_t n_pages() const { return keys_.size() - 1; }
+  const Sha256Digest& key(size_t page) const { return keys_[page + 1]; }
+  const Sha256Digest& parent(size_t page) const { return keys_[page]; }  // the root for page 0
+
+ private:
+  std::vector<Sha256Digest> keys_{1};  // root, page 0, page 1, ...
+};
+
+// key -> page, in memory taken once: open addressing with linear probing. The keys lie with their owner.
+class PageIndex {
+ public:
+  explicit PageIndex(size_t n_pages);
+  // `key_of(page)` is the key of an indexed page.
+  template <class KeyOf>
+  PageId find(const Sha256Digest& key, KeyOf&& key_of) const {
+    for (size_t at = home(key);; at = next(at)) {
+      if (cells_[at] == kNoPage || key_of(cells_[at]) == key) return cells_[at];
+    }
+  }
+  template <class KeyOf>
+  void insert(PageId page, KeyOf&& key_of) {
+    size_t at = home(key_of(page));
+    while (cells_[at] != kNoPage) at = next(at);
+    cells_[at] = page;
+  }
+  // Entries that were pushed past the gap move back into it: no probe ever meets a gap before its key.
+  template <class KeyOf>
+  void erase(PageId page, KeyOf&& key_of) {
+    size_t gap = home(key_of(page));
+    while (cells_[gap] != page) gap = next(gap);
+    for (size_t at = next(gap); cells_[at] != kNoPage; at = next(at)) {
+      if (distance(home(key_of(cells_[at])), at) < distance(gap, at)) continue;
+      cells_[gap] = cells_[at];
+      gap = at;
+    }
+    cells_[gap] = kNoPage;
+  }
+
+ private:
+  size_t home(const Sha256Digest& key) const;
+  size_t next(size_t at) const { return (at + 1) & (cells_.size() - 1); }
+  size_t distance(size_t from, size_t to) const { return (to - from) & (cells_.size() - 1); }
+
+  std::vector<PageId> cells_;  // a power of two, at most half full; kNoPage = gap
+};
+
+}  // namespace ruvltra
