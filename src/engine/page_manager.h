@@ -77,8 +77,8 @@ class PageManager {
   // Pages that n_new further positions take from available(), copies of shared pages included.
   size_t n_needed(const PageTable& table, size_t n_new) const;
   size_t n_available() const { return free_.size() + n_evictable_; }
-  // Positions that `n_pages` more pages would hold, with what is free in the last page.
-  size_t room(const PageTable& table, size_t n_pages) const;
+  // The most further positions that reserve() would grant.
+  size_t room(const PageTable& table) const;
   // Makes the next n_new positions writable. False, and nothing changed, if n_needed() exceeds n_available().
   bool reserve(PageTable& table, size_t n_new, std::vector<PageWork>& work);
 
@@ -89,7 +89,8 @@ class PageManager {
   void publish(PageTable& table, std::span<const TokenId> tokens);
   // Keeps n_tokens positions; gives back pages wholly beyond them. *Requires*: n_tokens <= table.n_tokens.
   void truncate(PageTable& table, size_t n_tokens);
-  // `child`, an empty table, comes to share all pages. Whoever writes to a shared page first gets a copy.
+  // `child`, an empty table, comes to share all pages. Whoever writes to a shared page gets a copy; the last
+  // holder keeps the original. *Requires*: the parent's full pages are published, or neither table publishes.
   void fork(const PageTable& parent, PageTable& child);
   // Gives everything back. Published pages stay in the cache until they are evicted.
   void release(PageTable& table) { truncate(table, 0); }
@@ -112,13 +113,16 @@ class PageManager {
   };
   const Page& page(PageId id) const { return pages_[static_cast<size_t>(id)]; }
   Page& page(PageId id) { return pages_[static_cast<size_t>(id)]; }
+  bool holds(PageId id, const PageTable& table, size_t p, std::span<const TokenId> tokens) const;
   PageId find(const PageTable& table, size_t p, std::span<const TokenId> tokens) const;
   bool must_copy(const PageTable& table) const;
-  PageId take(TenantId tenant);
-  PageId take_zeroed(TenantId tenant, std::vector<PageWork>& work);
+  PageId take();
+  PageId take_clean(TenantId tenant, std::vector<PageWork>& work);
+  void copy_last_page(PageTable& table, std::vector<PageWork>& work);
+  void name(PageId id, const PageTable& table, size_t p, std::span<const TokenId> tokens);
   void hold(PageId id);
   void let_go(PageId id);
-  void unpublish_oldest();
+  PageId evict_oldest();
   void link_newest(PageId id);
   void unlink(PageId id);
 
@@ -127,7 +131,7 @@ class PageManager {
   PageIndex index_;
   Sha256 hash_;
   PageId oldest_ = kNoPage, newest_ = kNoPage;  // the eviction list
-  size_t n_evictable_ = 0;
+  size_t n_evictable_ = 0;                      // its length
   size_t n_published_ = 0;
   size_t n_shared_ = 0;
   uint64_t n_evictions_ = 0;

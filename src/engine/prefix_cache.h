@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/sha256.h"
+#include "kernels/attention.h"
 #include "ops/kv_layer.h"
 #include "ruvltra/config.h"
 #include "ruvltra/types.h"
@@ -31,7 +32,7 @@ Sha256Digest prefix_root(const PrefixSpace& space);
 // first page is the root. Allocates nothing. *Requires*: tokens.size() == 64.
 Sha256Digest page_key(Sha256& hash, const Sha256Digest& parent, std::span<const TokenId> tokens);
 
-// The keys of a sequence's full pages, computed once each.
+// The keys of a sequence's full pages, computed once each. Tokens that have been named do not change.
 class PrefixChain {
  public:
   void reset(const Sha256Digest& root);
@@ -47,42 +48,26 @@ class PrefixChain {
   std::vector<Sha256Digest> keys_{1};  // root, page 0, page 1, ...
 };
 
-// key -> page, in memory taken once: open addressing with linear probing. The keys lie with their owner.
+// key -> page, in memory taken once: open addressing with linear probing.
 class PageIndex {
  public:
   explicit PageIndex(size_t n_pages);
-  // `key_of(page)` is the key of an indexed page.
-  template <class KeyOf>
-  PageId find(const Sha256Digest& key, KeyOf&& key_of) const {
-    for (size_t at = home(key);; at = next(at)) {
-      if (cells_[at] == kNoPage || key_of(cells_[at]) == key) return cells_[at];
-    }
-  }
-  template <class KeyOf>
-  void insert(PageId page, KeyOf&& key_of) {
-    size_t at = home(key_of(page));
-    while (cells_[at] != kNoPage) at = next(at);
-    cells_[at] = page;
-  }
-  // Entries that were pushed past the gap move back into it: no probe ever meets a gap before its key.
-  template <class KeyOf>
-  void erase(PageId page, KeyOf&& key_of) {
-    size_t gap = home(key_of(page));
-    while (cells_[gap] != page) gap = next(gap);
-    for (size_t at = next(gap); cells_[at] != kNoPage; at = next(at)) {
-      if (distance(home(key_of(cells_[at])), at) < distance(gap, at)) continue;
-      cells_[gap] = cells_[at];
-      gap = at;
-    }
-    cells_[gap] = kNoPage;
-  }
+  PageId find(const Sha256Digest& key) const;  // kNoPage if absent
+  // *Requires*: the key is absent; at most n_pages entries.
+  void insert(const Sha256Digest& key, PageId page);
+  // *Requires*: the key is present.
+  void erase(const Sha256Digest& key);
 
  private:
+  struct Cell {
+    Sha256Digest key = {};
+    PageId page = kNoPage;  // kNoPage: a gap
+  };
   size_t home(const Sha256Digest& key) const;
   size_t next(size_t at) const { return (at + 1) & (cells_.size() - 1); }
   size_t distance(size_t from, size_t to) const { return (to - from) & (cells_.size() - 1); }
 
-  std::vector<PageId> cells_;  // a power of two, at most half full; kNoPage = gap
+  std::vector<Cell> cells_;  // a power of two, at most half full
 };
 
 }  // namespace ruvltra

@@ -126,21 +126,23 @@ class Scheduler {
   void collect_entries();
 
   Sequence* next_waiting() const;
-  Sequence* next_prefill() const;
+  bool before_in_queue(const Sequence& a, const Sequence& b) const;
+  bool before_in_share(const Sequence& a, const Sequence& b) const;
   bool fits(const Sequence& sequence) const;
   size_t pages_promised(const Sequence& sequence) const;
-  size_t places_taken() const;
   size_t prefill_budget() const;
-  bool reserve_by_preemption(Sequence& sequence, size_t n_rows);
+  void take_cached(Sequence& sequence);
   bool reserve_rows(Sequence& sequence, size_t n_rows);
-  void grant(Sequence& sequence, size_t n_rows);
+  bool reserve_by_preemption(Sequence& sequence, size_t n_rows);
   Sequence* victim_for(const Sequence& sequence) const;
   void preempt(Sequence& sequence);
+  void grant(Sequence& sequence, size_t n_rows);
+  static void reserve_memory(Sequence& sequence);
   void end(Sequence& sequence, EndReason reason);
-  void recycle_ended();
-  Sequence& new_sequence(const SequenceSpec& spec);
   void join_tenant(Sequence& sequence);
   void leave_tenant(Sequence& sequence);
+  size_t n_queued() const;
+  static size_t worst_case_pages(const SequenceSpec& spec);
 
   SchedulerOptions options_;
   CostModel cost_;
@@ -150,11 +152,10 @@ class Scheduler {
   bool step_open_ = false;
   uint64_t next_id_ = 0;
   SchedulerStats stats_;
-  std::vector<std::unique_ptr<Sequence>> sequences_;  // all ever made
-  std::vector<Sequence*> unused_;
-  std::vector<Sequence*> waiting_;  // in no order
-  std::vector<Sequence*> running_;  // most senior first
-  std::vector<Sequence*> ended_;    // valid until the next plan
+  std::vector<std::unique_ptr<Sequence>> sequences_;  // those that ended leave in the next plan
+  std::vector<Sequence*> waiting_;                    // in no order
+  std::vector<Sequence*> running_;                    // most senior first
+  std::vector<Sequence*> prefill_;                    // of the current plan, by share
   std::vector<Tenant> tenants_;
 };
 

@@ -68,6 +68,7 @@ struct Sequence {
   size_t n_max() const { return n_prompt + spec.max_new_tokens; }
   // Rows it takes to have the next token: at least one, to obtain its logits, even if all is in the cache.
   size_t n_due() const { return table.n_tokens < tokens.size() ? tokens.size() - table.n_tokens : 1; }
+  size_t first_due() const { return tokens.size() - n_due(); }
   bool senior_to(const Sequence& other) const {
     return rank_ms != other.rank_ms ? rank_ms < other.rank_ms : id < other.id;
   }
