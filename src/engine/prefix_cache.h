@@ -19,9 +19,9 @@ namespace ruvltra {
 struct PrefixSpace {
   Sha256Digest model = {};  // of the model file
   KvType kv_type = KvType::kF16;
-  std::string_view tenant_salt;     // made by the server: tenants never share
-  std::string_view cache_salt;      // given by a request: divides the tenant's own space
-  std::string_view adapter_kv_tag;  // content hash of an adapter that changes K or V, else empty
+  std::string_view tenant_salt = {};     // made by the server: tenants never share
+  std::string_view cache_salt = {};      // given by a request: divides the tenant's own space
+  std::string_view adapter_kv_tag = {};  // content hash of an adapter that changes K or V, else empty
 };
 
 // SHA-256("ruvltra.kv.root.1" || for each field: u32 length, bytes). Integers are little-endian; the KV type
