@@ -129,7 +129,7 @@ void Scheduler::end_overdue(double now_ms) {
 
 // Who does not fit holds up everyone behind: otherwise short requests could overtake a long one for ever.
 void Scheduler::admit() {
-  for (Sequence* sequence = next_waiting(); sequence != nullptr && fits(*sequence);
+  for (Sequence* sequence = next_waiting(); sequence != nullptr && make_room(*sequence);
        sequence = next_waiting()) {
     std::erase(waiting_, sequence);
     running_.insert(std::upper_bound(running_.begin(), running_.end(), sequence, by_seniority), sequence);
@@ -159,6 +159,19 @@ bool Scheduler::before_in_queue(const Sequence& a, const Sequence& b) const {
 bool Scheduler::before_in_share(const Sequence& a, const Sequence& b) const {
   const double served_a = tenants_[a.tenant_at].served, served_b = tenants_[b.tenant_at].served;
   return served_a != served_b ? served_a < served_b : a.senior_to(b);
+}
+
+// A paused sequence gives way to whoever waits: its reader may take long.
+bool Scheduler::make_room(const Sequence& sequence) {
+  while (!fits(sequence)) {
+    const auto idle =
+        std::find_if(running_.begin(), running_.end(), [](const Sequence* s) { return s->paused; });
+    if (idle == running_.end()) return false;
+    Sequence& victim = **idle;
+    running_.erase(idle);
+    preempt(victim);
+  }
+  return true;
 }
 
 bool Scheduler::fits(const Sequence& sequence) const {

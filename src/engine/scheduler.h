@@ -128,6 +128,7 @@ class Scheduler {
   Sequence* next_waiting() const;
   bool before_in_queue(const Sequence& a, const Sequence& b) const;
   bool before_in_share(const Sequence& a, const Sequence& b) const;
+  bool make_room(const Sequence& sequence);
   bool fits(const Sequence& sequence) const;
   size_t pages_promised(const Sequence& sequence) const;
   size_t prefill_budget() const;

@@ -21,18 +21,6 @@ bool cancelled(const GenerateHooks& hooks) {
 
 }  // namespace
 
-std::string_view finish_reason_name(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kCancelled:
-      return "cancelled";
-  }
-  return "";
-}
-
 Session::Session(const Ctx& ctx, const Weights& weights, const Tokenizer& tokenizer, const Options& options,
                  KvPool kv, Workspace workspace, AlignedBuffer<float> logits)
     : ctx_(ctx),
@@ -73,8 +61,7 @@ void Session::compute(std::span<const TokenId> tokens, bool want_output) {
   StepInput in = sequence_.append(tokens, want_output ? Rows::kLast : Rows::kNone,
                                   greedy_ ? RowOutput::kBest : RowOutput::kLogits);
   in.never_best = unused_;
-  forward(ctx_, *weights_, kv_, workspace_, in,
-          StepOutput{.logits = logits_.span(), .best = {&best_, 1}});
+  forward(ctx_, *weights_, kv_, workspace_, in, StepOutput{.logits = logits_.span(), .best = {&best_, 1}});
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
 }
 
