@@ -52,6 +52,9 @@ class MediumModel {
   // The text of these tokens, without control tokens; valid UTF-8. Error: request.token.
   Result<std::string> detokenize(std::span<const TokenId> tokens) const;
 
+  // How generate() reads a text: as the message of a chat, or, raw or without template, as it is.
+  Prompt prompt(std::string_view text, bool raw = false) const;
+
   // The answer to `prompt` as a chat message (params.raw, or a model without template: its continuation), or
   // to the last of `messages`. Waits for its turn behind what the engine has to do. Errors: those of
   // Engine::stream; request.n unless params.n is 1; whatever made the answer fail.

@@ -15,7 +15,7 @@ struct MediumModel::Impl {
 
   Result<Generation> generate(Prompt prompt, const GenerateParams& params);
   // Passes the tokens of a fresh sequence through the model, a step at a time between those of the engine.
-  // each(in, begin, out) completes the step that begins with token `begin`, before it is run.
+  // complete(in, begin) says what a step beginning with token `begin` gives; done(begin, n) takes it.
   template <class Complete, class Done>
   Result<void> pass(std::span<const TokenId> tokens, size_t n_layers, SingleSequence::Rows rows,
                     Complete&& complete, Done&& done);
@@ -68,6 +68,11 @@ Result<std::string> MediumModel::detokenize(std::span<const TokenId> tokens) con
   return utf8_replace_invalid(tokenizer.decode(tokens, false));
 }
 
+Prompt MediumModel::prompt(std::string_view text, bool raw) const {
+  if (raw || !impl_->parts->has_template) return std::string(text);
+  return std::vector<ChatMessage>{{"user", std::string(text), {}}};
+}
+
 Result<Generation> MediumModel::Impl::generate(Prompt prompt, const GenerateParams& params) {
   if (params.n != 1) {
     return refuse("request.n", "n: expected 1, found {}; Engine::stream gives several answers", params.n);
@@ -84,8 +89,8 @@ GenerateParams MediumModel::default_params() const {
   return params;
 }
 
-Result<Generation> MediumModel::generate(std::string_view prompt, const GenerateParams& params) {
-  return impl_->generate(impl_->parts->prompt_of(prompt, params), params);
+Result<Generation> MediumModel::generate(std::string_view text, const GenerateParams& params) {
+  return impl_->generate(prompt(text, params.raw), params);
 }
 
 Result<Generation> MediumModel::generate(std::span<const ChatMessage> messages,
@@ -93,9 +98,7 @@ Result<Generation> MediumModel::generate(std::span<const ChatMessage> messages,
   return impl_->generate(std::vector<ChatMessage>(messages.begin(), messages.end()), params);
 }
 
-Result<Generation> MediumModel::generate(std::string_view prompt) {
-  return generate(prompt, default_params());
-}
+Result<Generation> MediumModel::generate(std::string_view text) { return generate(text, default_params()); }
 
 Result<Generation> MediumModel::generate(std::span<const ChatMessage> messages) {
   return generate(messages, default_params());

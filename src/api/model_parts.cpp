@@ -128,9 +128,4 @@ Result<std::vector<TokenId>> ModelParts::tokens_of(const Prompt& prompt) const {
   return tokens_of(std::span(std::get<std::vector<ChatMessage>>(prompt)));
 }
 
-Prompt ModelParts::prompt_of(std::string_view text, const GenerateParams& params) const {
-  if (params.raw || !has_template) return std::string(text);
-  return std::vector<ChatMessage>{{"user", std::string(text), {}}};
-}
-
 }  // namespace ruvltra

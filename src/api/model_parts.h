@@ -34,8 +34,6 @@ struct ModelParts {
   // model.no_template (usage).
   Result<std::vector<TokenId>> tokens_of(const Prompt& prompt) const;
   Result<std::vector<TokenId>> tokens_of(std::span<const ChatMessage> messages) const;
-  // As a chat message where there is a template and params do not say raw.
-  Prompt prompt_of(std::string_view text, const GenerateParams& params) const;
 };
 
 }  // namespace ruvltra
