@@ -405,6 +405,7 @@ TEST_F(SchedulerTest, ProposalsAreRowsThatCountOnlyIfAccepted) {
 }
 
 TEST_F(SchedulerTest, AStepAllocatesNothing) {
+  const size_t at_first = testing::n_allocations();
   use(options(40));
   for (const size_t n_prompt : {700, 300, 20}) {
     SequenceSpec it = spec(n_prompt, 300);
@@ -413,6 +414,7 @@ TEST_F(SchedulerTest, AStepAllocatesNothing) {
   }
   step();
   const size_t before = testing::n_allocations();
+  EXPECT_GT(before, at_first);
   for (int n = 0; n < 290; ++n) step();
   EXPECT_EQ(testing::n_allocations(), before);
   EXPECT_GT(counts().published, 15u);
