@@ -49,7 +49,7 @@ class Stream {
   std::unique_ptr<Impl> impl_;
 };
 
-// Receives every event of a request, in order; false cancels the request.
+// Receives every event of a request, in order; false cancels the request, and only final events still come.
 using Sink = std::function<bool(const Event&)>;
 
 // Same model, prompt, parameters and seed: the same tokens, text and log-probabilities, bit for bit, whatever

@@ -112,7 +112,8 @@ struct Engine::Impl {
   void carry(Carrier& carrier, Stream& stream, const Sink& sink) {
     bool wanted = true;
     while (const auto event = stream.next()) {
-      if (!wanted || sink(*event)) continue;
+      if (!wanted && event->generation == nullptr) continue;
+      if (sink(*event) || !wanted) continue;
       wanted = false;
       stream.cancel();
     }

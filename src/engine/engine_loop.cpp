@@ -66,7 +66,8 @@ EngineLoop::EngineLoop(Runner runner, const Tokenizer& tokenizer, const Options&
       tokenizer_(&tokenizer),
       unused_(std::move(unused)),
       runner_(std::move(runner)),
-      scheduler_(scheduler_options(options)) {
+      scheduler_(scheduler_options(options)),
+      weight_bytes_per_step_(runner_.weights().bytes_per_token()) {
   now_.n_pages = options.steps.n_pages;
   now_.page_bytes = KvPool::page_bytes(runner_.weights().shape, options.steps.kv_type);
   publish_stats();

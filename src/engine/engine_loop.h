@@ -146,6 +146,7 @@ class EngineLoop {
   Runner runner_;
   Scheduler scheduler_;
   StepCost cost_;
+  const uint64_t weight_bytes_per_step_;
   std::unordered_map<RequestId, std::unique_ptr<Active>> active_;
   std::vector<std::unique_ptr<Active>> submitted_;  // taken from the inbox
   std::vector<RequestId> cancelled_;

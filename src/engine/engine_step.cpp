@@ -137,7 +137,7 @@ bool EngineLoop::do_step() {
 
   const double forward_seconds = seconds_between(planned, computed);
   ++now_.n_steps;
-  now_.n_weight_bytes += runner_.weights().bytes_per_token();
+  now_.n_weight_bytes += weight_bytes_per_step_;
   now_.plan_seconds += seconds_between(begun, planned);
   now_.forward_seconds += forward_seconds;
   now_.sample_seconds += seconds_between(computed, Clock::now());

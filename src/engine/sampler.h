@@ -55,6 +55,7 @@ class Sampler {
 
   Sampler(const SamplingParams& params, size_t n_vocab, std::span<const TokenId> unused);
 
+  bool counts() const;  // whether a penalty wants to know the tokens so far
   void apply_bias_and_penalties();
   TokenId draw(float highest, double u);
   void fill_logprobs(std::span<const float> row, Sampled& sampled);
