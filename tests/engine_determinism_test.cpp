@@ -1,7 +1,7 @@
 // The same request gives the same tokens, log-probabilities and end, bit for bit: alone, and in any batch,
 // with any number of threads, chunk sizes, cache state, after preemptions, forked, beside cancelled
 // neighbours. RUVLTRA_CONFIGURATIONS=10000 runs more of the same, RUVLTRA_FIRST_CONFIGURATION=n begins with
-// the n-th.
+// the n-th, RUVLTRA_MODEL=FILE takes another model.
 #include <cstdlib>
 #include <memory>
 #include <optional>
@@ -33,7 +33,8 @@ struct Models {
   Models() {
     for (const int n : {1, 2, 3}) pools.push_back(std::make_unique<ThreadPool>(n));
     kernels = *kernel_table();
-    auto file = GgufFile::open(source_path("models/nano-q8_0.gguf"));
+    const char* other = std::getenv("RUVLTRA_MODEL");
+    auto file = GgufFile::open(other != nullptr ? other : source_path("models/nano-q8_0.gguf"));
     tokenizer = std::move(*Tokenizer::load(file->metadata()));
     weights = std::move(*Weights::load(ctx(1), *file));
   }

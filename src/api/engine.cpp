@@ -68,7 +68,7 @@ Stream::~Stream() = default;
 RequestId Stream::id() const { return impl_->ticket.id; }
 uint64_t Stream::seed() const { return impl_->ticket.seed; }
 std::optional<Event> Stream::next() { return impl_->take(std::nullopt); }
-std::optional<Event> Stream::poll() { return impl_->take(TokenStream::Clock::time_point::min()); }
+std::optional<Event> Stream::poll() { return impl_->take(TokenStream::Clock::now()); }
 bool Stream::finished() const { return impl_->ticket.stream->drained(); }
 void Stream::cancel() { impl_->loop->cancel(impl_->ticket.id); }
 std::span<const Generation> Stream::generations() const { return impl_->generations; }

@@ -119,6 +119,27 @@ TEST_F(ModelTest, EventsMakeUpTheGenerations) {
   EXPECT_EQ(generations[0].tokens, model->generate(kOpening, params(20))->tokens);
 }
 
+TEST_F(ModelTest, PollingReadersAreWoken) {
+  std::mutex mutex;
+  std::condition_variable woken;
+  bool ready = false;
+  Stream stream = std::move(*model->engine().stream(request(kOpening, params(20)), [&] {
+    const std::lock_guard lock(mutex);
+    ready = true;
+    woken.notify_one();
+  }));
+  std::string text;
+  while (!stream.finished()) {
+    {
+      std::unique_lock lock(mutex);
+      woken.wait(lock, [&] { return ready; });
+      ready = false;
+    }
+    while (const auto event = stream.poll()) text += event->text;
+  }
+  EXPECT_EQ(text, model->generate(kOpening, params(20))->text);
+}
+
 TEST_F(ModelTest, SinksGetEveryEventAndMayStop) {
   std::promise<Generation> whole, cut;
   std::string text;
