@@ -29,7 +29,7 @@ struct PrefixSpace {
 Sha256Digest prefix_root(const PrefixSpace& space);
 
 // SHA-256("ruvltra.kv.page.1" || parent || u32 64 || 64 token ids u32), little-endian. The parent of the
-// first page is the root. Allocates nothing. *Requires*: tokens.size() == 64.
+// first page is the root. *Requires*: tokens.size() == 64.
 Sha256Digest page_key(Sha256& hash, const Sha256Digest& parent, std::span<const TokenId> tokens);
 
 // The keys of a sequence's full pages, computed once each. Tokens that have been named do not change.

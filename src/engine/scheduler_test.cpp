@@ -168,6 +168,25 @@ TEST_F(SchedulerTest, TheTenantServedLeastIsAdmittedNext) {
   EXPECT_EQ(again.end, EndReason::kFinished);
 }
 
+// A tenant that was away starts level with the one that kept working, not ahead of it.
+TEST_F(SchedulerTest, IdlingSavesUpNoCredit) {
+  SchedulerOptions with = options(60);
+  with.max_step_ms = 1e9;
+  use(with);
+  const auto of = [&](TenantId tenant, size_t n_prompt, size_t max_new_tokens) {
+    SequenceSpec it = spec(n_prompt, max_new_tokens);
+    it.tenant = tenant;
+    return it;
+  };
+  submit(of(2, 10, 1), 0);
+  submit(of(1, 700, 100), 1);
+  for (int n = 0; n < 5; ++n) step();
+  Sequence& of_the_busy = submit(of(1, 300, 9), 2);
+  Sequence& of_the_idle = submit(of(2, 300, 9), 3);
+  EXPECT_EQ(rows(step(), of_the_idle), 255u);
+  EXPECT_EQ(rows(step(), of_the_busy), 255u);
+}
+
 TEST_F(SchedulerTest, PriorityIsAHeadStart) {
   SchedulerOptions with = options(40);
   with.max_running = 1;
@@ -257,9 +276,9 @@ TEST_F(SchedulerTest, ASharedPrefixIsComputedOnce) {
 // Two requests that arrive together: the second takes over what the first has computed by then.
 TEST_F(SchedulerTest, ASharedPrefixIsComputedOnceEvenAtTheSameTime) {
   use(options(60));
-  submit(spec(512, 1, 0), 0);
+  submit(spec(512, 20, 0), 0);
   Sequence& second = submit(spec(512 + 64, 1, 0), 0);
-  while (!scheduler_->idle()) step();
+  while (second.n_output() == 0) step();
   EXPECT_EQ(scheduler_->stats().prefill_rows, 512u + 64u);
   EXPECT_EQ(second.n_cached, 512u);
 }
@@ -300,8 +319,8 @@ TEST_F(SchedulerTest, SamplesShareThePromptsPages) {
   use(with);
   SequenceSpec samples = spec(1000, 5);
   samples.n_samples = 8;
-  Sequence& parent = submit(samples);
-  Sequence& outsider = submit(spec(10, 5), 1);
+  Sequence& parent = submit(samples, 5);
+  Sequence& outsider = submit(spec(10, 5), 6);
   while (parent.table.n_tokens < 1000) {
     scheduler_->plan(0);
     scheduler_->complete_step();
@@ -316,7 +335,11 @@ TEST_F(SchedulerTest, SamplesShareThePromptsPages) {
   EXPECT_EQ(scheduler_->plan(0).page_work.size(), 7u);
   scheduler_->complete_step();
   EXPECT_EQ(counts().n_pages - counts().free, 15u + 8u);
-  for (size_t choice = 0; choice < 8; ++choice) EXPECT_EQ(answers[choice]->choice, choice);
+  for (size_t choice = 0; choice < 8; ++choice) {
+    EXPECT_EQ(answers[choice]->choice, choice);
+    EXPECT_TRUE(answers[choice]->senior_to(outsider));
+    EXPECT_TRUE(choice == 0 || parent.senior_to(*answers[choice]));
+  }
 }
 
 TEST_F(SchedulerTest, CancelledInQueuePrefillAndDecode) {
