@@ -23,9 +23,7 @@ struct Stream::Impl {
   StreamItem item;
 
   ~Impl() {
-    if (ticket.stream->drained()) return;
-    ticket.stream->abandon();
-    loop->cancel(ticket.id);
+    if (!ticket.stream->drained()) loop->cancel(ticket.id);
   }
 
   std::optional<Event> take(std::optional<TokenStream::Clock::time_point> deadline) {

@@ -251,6 +251,7 @@ TEST_F(ModelTest, TimeoutsAndFullQueues) {
   EXPECT_EQ(second.wait().front().finish_reason, FinishReason::kTimeout);
   const auto late = first.wait().front();
   EXPECT_TRUE(late.finish_reason == FinishReason::kTimeout || late.tokens.size() == 490);
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(own.generate(kOpening, params(2))) << "room again";
 }
 
 TEST_F(ModelTest, BadRequestsAreRefused) {

@@ -81,7 +81,6 @@ void EngineLoop::cancel_request(Active& active, std::optional<Error> reason) {
 // A request whose reader is behind gets no rows; after a while it is given up.
 void EngineLoop::watch_readers() {
   for (auto& [id, active] : active_) {
-    if (active->stream->abandoned()) cancel_request(*active, {});
     const bool full = active->stream->full();
     if (full == active->paused && !full) continue;
     if (full && !active->paused) active->paused_since = Clock::now();
@@ -270,19 +269,21 @@ void EngineLoop::end_answer(Active& active, size_t choice, FinishReason reason,
     timings.first_token_seconds = seconds_between(active.submitted, answer.first_token);
     timings.generate_seconds = seconds_between(answer.first_token, answer.last_token);
   }
+  if (--active.n_open == 0) {
+    // Before the reader knows: who then asks again finds room.
+    const std::lock_guard lock(inbox_->mutex);
+    --n_unfinished_;
+    ended_.push_back(active.id);
+  }
   active.stream->put({.choice = static_cast<int>(choice), .token = {}, .outcome = std::move(outcome)});
   ++(reason == FinishReason::kCancelled ? now_.n_cancelled
      : reason == FinishReason::kTimeout ? now_.n_timeouts
      : reason == FinishReason::kFailed  ? now_.n_failed
                                         : now_.n_finished);
-  if (--active.n_open == 0) ended_.push_back(active.id);
 }
 
 void EngineLoop::forget_ended() {
-  if (ended_.empty()) return;
   for (const RequestId id : ended_) active_.erase(id);
-  const std::lock_guard lock(inbox_->mutex);
-  n_unfinished_ -= ended_.size();
   ended_.clear();
 }
 

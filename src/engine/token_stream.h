@@ -29,7 +29,7 @@ struct StreamItem {
   std::optional<Outcome> outcome;
 };
 
-// Thread safety: one writer (the loop), one reader; abandon() and the queries from any thread.
+// Thread safety: one writer (the loop), one reader; the queries from any thread.
 // Invariants: 1. items of a choice are taken in the order they were put, its outcome last and once; 2. memory
 // for all items is taken when the stream is made.
 class TokenStream {
@@ -43,14 +43,12 @@ class TokenStream {
   // Writer. A full stream still takes one token and one outcome of every choice.
   void put(StreamItem item);
   bool full() const { return full_.load(std::memory_order_relaxed); }
-  bool abandoned() const { return abandoned_.load(std::memory_order_relaxed); }
 
   // Reader. False once every outcome was taken. `deadline` empty: waits for as long as it takes; otherwise
   // nothing to take by then also gives false.
   using Clock = std::chrono::steady_clock;
   bool take(StreamItem& item, std::optional<Clock::time_point> deadline = std::nullopt);
   bool drained() const;  // every outcome was taken
-  void abandon() { abandoned_.store(true, std::memory_order_relaxed); }
 
  private:
   const size_t bound_;
@@ -60,7 +58,7 @@ class TokenStream {
   std::vector<StreamItem> ring_;
   size_t first_ = 0, n_items_ = 0;
   int n_open_;  // choices whose outcome was not taken
-  std::atomic<bool> full_{false}, abandoned_{false};
+  std::atomic<bool> full_{false};
 };
 
 }  // namespace ruvltra
