@@ -61,6 +61,19 @@ struct SonaConfig {
   int keep_generations = 16;         // 2..1024
 };
 
+// How many requests share the machine, and how.
+struct EngineConfig {
+  int parallel = 8;                // 1..64 sequences computed together
+  int queue = 256;                 // 0..65536 requests that may wait
+  size_t kv_bytes = 0;             // of the KV cache; 0 = context x parallel, at most a quarter of the memory
+  int step_rows = 512;             // parallel + 8..4096 rows computed in one step
+  float max_step_ms = 0;           // 0..60000: a prompt's share of a step, while others generate, ends here;
+                                   // 0 = 2.5 times a step without prompts
+  bool prefix_cache = true;        // prompts find the pages that others with the same beginning have filled
+  int stream_tokens = 256;         // 1..65536 tokens a reader may fall behind before its request is paused
+  float slow_reader_seconds = 30;  // 0..86400: a request paused for so long is cancelled
+};
+
 // Variants differ in presets only, never in weights.
 enum class Variant { kBase, kCoder, kAgent };
 std::string_view variant_name(Variant variant);
@@ -102,6 +115,8 @@ struct MediumConfig {
   SonaConfig sona_config;
   bool enable_reasoning_bank = false;
   bool enable_agent_routing = false;
+
+  EngineConfig engine;
 
   int n_threads = 0;              // 0 = physical cores
   size_t memory_limit_bytes = 0;  // 0 = what the system has available

@@ -16,6 +16,7 @@ enum class ErrorKind {
   kMemory,       // the declared limit does not allow it: "needs X, have Y"
   kUnsupported,  // valid, but not something this build can do
   kCancelled,    // stopped on request
+  kBusy,         // not now: a queue is full, or the engine is shutting down
 };
 
 struct Error {

@@ -4,8 +4,12 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
+
+#include "ruvltra/error.h"
 
 namespace ruvltra {
 
@@ -41,6 +45,113 @@ struct SamplingParams {
 
 struct GenerateParams : SamplingParams {
   int max_tokens = 256;
+  int n = 1;         // 1..16 answers to one prompt, drawn with the random numbers of choices 0..n-1
+  bool raw = false;  // text is continued as it is, instead of being one message of a chat
+};
+
+struct TokenLogprob {
+  TokenId token;
+  double logprob;
+};
+
+// A drawn token.
+struct Sampled {
+  TokenId token = -1;
+  // Natural log-softmax of the model's own row, before bias, penalties and temperature; only with n_logprobs
+  // > 0.
+  double logprob = 0;
+  std::vector<TokenLogprob> top;  // the n_logprobs best, best first
+};
+
+// Why an answer ended.
+enum class FinishReason {
+  kStop,       // a token that ends generation, or a stop string
+  kLength,     // max_tokens reached, or the context is full
+  kCancelled,  // asked to stop, by the caller, by a reader that took nothing, or by shutting down
+  kTimeout,    // the request's time was over
+  kFailed,     // Generation::error says why
+};
+constexpr std::string_view finish_reason_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kLength:
+      return "length";
+    case FinishReason::kCancelled:
+      return "cancelled";
+    case FinishReason::kTimeout:
+      return "timeout";
+    case FinishReason::kFailed:
+      break;
+  }
+  return "failed";
+}
+
+struct Timings {
+  double queue_seconds = 0;        // from submission to the first step
+  double prompt_seconds = 0;       // computing the prompt
+  double generate_seconds = 0;     // from the first token to the last
+  double first_token_seconds = 0;  // from submission to the first token
+};
+
+// One answer.
+struct Generation {
+  std::string text;               // valid UTF-8, without control tokens and stop strings
+  std::vector<TokenId> tokens;    // drawn tokens; a token that ended the answer is the last one
+  std::vector<Sampled> logprobs;  // one per token, if params.n_logprobs > 0
+  FinishReason finish_reason = FinishReason::kLength;
+  uint64_t seed = 0;    // the one used, given or drawn
+  size_t n_prompt = 0;  // tokens of the prompt
+  size_t n_cached = 0;  // of these, found in the KV cache
+  Timings timings;
+  std::optional<Error> error;  // of kFailed, and of kCancelled where it was not the caller's wish
+};
+
+// How a request is treated among others. None of it changes the answer.
+struct Treatment {
+  int priority = 0;            // higher first
+  double timeout_seconds = 0;  // from submission to the last token; 0 = none
+  std::string tenant;          // whom the work is done for: fair shares, and a prefix cache of its own
+  std::string cache_salt;      // divides the tenant's prefix cache further
+  bool use_cache = true;       // look up and publish prompt pages
+};
+
+// Token ids, text that is continued as it is, or messages for the model's chat template.
+using Prompt = std::variant<std::vector<TokenId>, std::string, std::vector<ChatMessage>>;
+
+struct Request {
+  Prompt prompt;
+  GenerateParams params;
+  Treatment treatment;
+};
+
+using RequestId = uint64_t;
+
+// What a running request reports, in order per choice: one event per token, then one that is final.
+struct Event {
+  int choice = 0;                          // 0..n-1
+  std::optional<Sampled> token;            // the token drawn; empty in the final event
+  std::string text;                        // what may be shown now; often empty
+  const Generation* generation = nullptr;  // final: the whole answer, valid while the stream lives
+};
+
+// Counters since the start, and the state after the last step.
+struct EngineStats {
+  uint64_t n_steps = 0;
+  uint64_t n_prefill_tokens = 0;  // prompt rows computed, again after a preemption
+  uint64_t n_decode_tokens = 0;   // rows computed to continue answers
+  double plan_seconds = 0, forward_seconds = 0, sample_seconds = 0;
+  uint64_t n_weight_bytes = 0;  // streamed from memory by the steps
+
+  uint64_t n_submitted = 0, n_finished = 0, n_cancelled = 0, n_timeouts = 0, n_failed = 0;
+  uint64_t n_preemptions = 0;
+  uint64_t n_prompt_tokens = 0;  // of admitted requests
+  uint64_t n_cached_tokens = 0;  // of these, found in the prefix cache
+  uint64_t n_evictions = 0;      // pages
+
+  size_t n_queued = 0, n_running = 0;
+  size_t n_pages = 0, n_pages_free = 0, n_pages_private = 0, n_pages_published = 0, n_pages_shared = 0;
+  size_t page_bytes = 0;
 };
 
 }  // namespace ruvltra

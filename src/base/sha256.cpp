@@ -28,6 +28,8 @@ Sha256Digest Sha256::finish() {
   return digest;
 }
 
+void Sha256::restart() { CHECK(EVP_DigestInit_ex(state_->context, nullptr, nullptr) == 1); }
+
 Sha256Digest sha256(std::span<const uint8_t> bytes) {
   Sha256 hash;
   hash.update(bytes);

@@ -19,6 +19,7 @@ class Sha256 {
   Sha256& operator=(Sha256&&) noexcept;
   void update(std::span<const uint8_t> bytes);
   Sha256Digest finish();  // the object is spent afterwards
+  void restart();         // an empty hash again, also after finish()
 
  private:
   struct State;

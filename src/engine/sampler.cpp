@@ -174,8 +174,8 @@ std::vector<TokenId> unused_tokens(const Tokenizer& tokenizer, size_t n_vocab) {
 
 Sampler::Sampler(const SamplingParams& params, size_t n_vocab, std::span<const TokenId> unused)
     : params_(params), unused_(unused.begin(), unused.end()), work_(n_vocab) {
-  order_.reserve(1024);
-  cumulative_.reserve(1024);
+  order_.reserve(n_vocab);
+  cumulative_.reserve(n_vocab);
 }
 
 Result<Sampler> Sampler::create(const SamplingParams& params, size_t n_vocab,
@@ -198,11 +198,18 @@ bool Sampler::takes_likeliest(const SamplingParams& params) {
          params.frequency_penalty == 0 && params.logit_bias.empty() && params.n_logprobs == 0;
 }
 
+bool Sampler::counts() const {
+  return params_.repeat_penalty != 1 || params_.frequency_penalty != 0 || params_.presence_penalty != 0;
+}
+
 void Sampler::accept_prompt(std::span<const TokenId> tokens) {
+  if (!counts()) return;
   for (const TokenId token : tokens) ++counts_[token].prompt;
 }
 
-void Sampler::accept(TokenId token) { ++counts_[token].output; }
+void Sampler::accept(TokenId token) {
+  if (counts()) ++counts_[token].output;
+}
 
 Result<Sampled> Sampler::sample(std::span<const float> row, uint32_t position, uint32_t choice) {
   return sample_with(row, philox_uniform(*params_.seed, position, choice, 0));
@@ -231,7 +238,7 @@ Result<Sampled> Sampler::sample_with(std::span<const float> row, double u) {
 void Sampler::apply_bias_and_penalties() {
   for (const auto& [token, bias] : params_.logit_bias) work_[static_cast<size_t>(token)] += bias;
   const float r = params_.repeat_penalty;
-  if (r != 1 || params_.frequency_penalty != 0 || params_.presence_penalty != 0) {
+  if (counts()) {
     for (const auto& [token, count] : counts_) {
       if (token < 0 || static_cast<size_t>(token) >= work_.size()) continue;
       float& z = work_[static_cast<size_t>(token)];

@@ -21,19 +21,6 @@ uint64_t random_seed();
 // Rows that no token stands for: kind kUnused, and ids in [tokenizer.n_vocab(), n_vocab).
 std::vector<TokenId> unused_tokens(const Tokenizer& tokenizer, size_t n_vocab);
 
-struct TokenLogprob {
-  TokenId token;
-  double logprob;
-};
-
-struct Sampled {
-  TokenId token = -1;
-  // Natural log-softmax of the model's own row, before bias, penalties and temperature; only with n_logprobs
-  // > 0.
-  double logprob = 0;
-  std::vector<TokenLogprob> top;  // the n_logprobs best, best first
-};
-
 // One sequence's sampler. The draw is a pure function of (row, params, accepted tokens, seed, position,
 // choice).
 //
@@ -68,6 +55,7 @@ class Sampler {
 
   Sampler(const SamplingParams& params, size_t n_vocab, std::span<const TokenId> unused);
 
+  bool counts() const;  // whether a penalty wants to know the tokens so far
   void apply_bias_and_penalties();
   TokenId draw(float highest, double u);
   void fill_logprobs(std::span<const float> row, Sampled& sampled);

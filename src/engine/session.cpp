@@ -21,18 +21,6 @@ bool cancelled(const GenerateHooks& hooks) {
 
 }  // namespace
 
-std::string_view finish_reason_name(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kLength:
-      return "length";
-    case FinishReason::kCancelled:
-      return "cancelled";
-  }
-  return "";
-}
-
 Session::Session(const Ctx& ctx, const Weights& weights, const Tokenizer& tokenizer, const Options& options,
                  KvPool kv, Workspace workspace, AlignedBuffer<float> logits)
     : ctx_(ctx),

@@ -19,30 +19,6 @@
 
 namespace ruvltra {
 
-enum class FinishReason {
-  kStop,       // a token that ends generation, or a stop string
-  kLength,     // max_tokens reached, or the context is full
-  kCancelled,  // asked to stop
-};
-std::string_view finish_reason_name(FinishReason reason);  // "stop", "length", "cancelled"
-
-struct Timings {
-  double prompt_seconds = 0;       // computing the prompt
-  double generate_seconds = 0;     // from the first token to the last
-  double first_token_seconds = 0;  // from the call to the first token
-};
-
-struct Generation {
-  std::string text;               // valid UTF-8, without control tokens and stop strings
-  std::vector<TokenId> tokens;    // drawn tokens; a token that ended the answer is the last one
-  std::vector<Sampled> logprobs;  // one per token, if params.n_logprobs > 0
-  FinishReason finish_reason = FinishReason::kLength;
-  uint64_t seed = 0;    // the one used, given or drawn
-  size_t n_prompt = 0;  // tokens of the prompt
-  size_t n_cached = 0;  // of these, taken from the KV cache
-  Timings timings;
-};
-
 // What happens while generating. All optional.
 struct GenerateHooks {
   std::function<bool(std::string_view piece)>

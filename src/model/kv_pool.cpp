@@ -1,5 +1,7 @@
 #include "model/kv_pool.h"
 
+#include <cstring>
+
 #include "base/check.h"
 #include "base/fail.h"
 
@@ -27,6 +29,17 @@ Result<KvPool> KvPool::make(const ModelShape& shape, KvType type, size_t n_pages
   ASSIGN_OR_RETURN(pool.data_, AlignedBuffer<uint8_t>::make(n_pages * page_bytes(shape, type)));
   return pool;
 }
+
+uint8_t* KvPool::page(PageId id) {
+  DCHECK(id >= 0 && static_cast<size_t>(id) < n_pages_);
+  return data_.data() + static_cast<size_t>(id) * (n_layers_ * n_kv_heads_ * 2 * plane_bytes_);
+}
+
+void KvPool::copy_page(PageId from, PageId to) {
+  std::memcpy(page(to), page(from), n_layers_ * n_kv_heads_ * 2 * plane_bytes_);
+}
+
+void KvPool::clear_page(PageId id) { std::memset(page(id), 0, n_layers_ * n_kv_heads_ * 2 * plane_bytes_); }
 
 KvLayerView KvPool::layer(size_t layer) {
   DCHECK(layer < n_layers_);

@@ -8,6 +8,7 @@
 #include "base/aligned.h"
 #include "model/config.h"
 #include "ops/attention.h"
+#include "ops/kv_layer.h"
 
 namespace ruvltra {
 
@@ -31,7 +32,13 @@ class KvPool {
 
   KvLayerView layer(size_t layer);
 
+  // All layers of a page.
+  void copy_page(PageId from, PageId to);
+  void clear_page(PageId id);  // as it was at the start
+
  private:
+  uint8_t* page(PageId id);
+
   KvType type_ = KvType::kF16;
   size_t n_pages_ = 0;
   size_t n_layers_ = 0;

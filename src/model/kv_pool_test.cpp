@@ -31,6 +31,25 @@ TEST(KvPool, PlanesOfALayerLieApartAndStartAsZeros) {
   for (size_t i = 0; i < plane; ++i) ASSERT_EQ(last.k(3, 1)[i], 0);
 }
 
+TEST(KvPool, PagesAreCopiedAndClearedWhole) {
+  KvPool pool = std::move(*KvPool::make(shape_with_head(64), KvType::kF16, 4));
+  const size_t n_layers = shape_with_head(64).n_layers;
+  const size_t plane = kv_plane_bytes(KvType::kF16, 64);
+  const auto first_and_last = [&](PageId page) {
+    return std::pair(pool.layer(0).k(page, 0)[0], pool.layer(n_layers - 1).v(page, 1)[plane - 1]);
+  };
+  for (const PageId page : {1, 2, 3}) {
+    pool.layer(0).k(page, 0)[0] = static_cast<uint8_t>(page);
+    pool.layer(n_layers - 1).v(page, 1)[plane - 1] = static_cast<uint8_t>(page + 10);
+  }
+  pool.copy_page(2, 0);
+  pool.clear_page(2);
+  EXPECT_EQ(first_and_last(0), std::pair(uint8_t{2}, uint8_t{12}));
+  EXPECT_EQ(first_and_last(1), std::pair(uint8_t{1}, uint8_t{11}));
+  EXPECT_EQ(first_and_last(2), std::pair(uint8_t{0}, uint8_t{0}));
+  EXPECT_EQ(first_and_last(3), std::pair(uint8_t{3}, uint8_t{13}));
+}
+
 TEST(KvPool, Q8NeedsWholeBlocks) {
   const auto refused = KvPool::make(shape_with_head(80), KvType::kQ8_0, 1);
   ASSERT_FALSE(refused);

@@ -60,6 +60,15 @@ Result<void> check_cache(const MediumConfig& c) {
                     2);
 }
 
+Result<void> check_engine(const EngineConfig& e) {
+  RETURN_IF_ERROR(check_int("config.engine.parallel", e.parallel, 1, 64));
+  RETURN_IF_ERROR(check_int("config.engine.queue", e.queue, 0, 65536));
+  RETURN_IF_ERROR(check_int("config.engine.step_rows", e.step_rows, e.parallel + 8, 4096));
+  RETURN_IF_ERROR(check_real("config.engine.max_step_ms", e.max_step_ms, 0, 60000));
+  RETURN_IF_ERROR(check_int("config.engine.stream_tokens", e.stream_tokens, 1, 65536));
+  return check_real("config.engine.slow_reader_seconds", e.slow_reader_seconds, 0, 86400);
+}
+
 Result<void> check_learning(const MediumConfig& c) {
   const SonaHooks& hooks = c.sona_hooks;
   RETURN_IF_ERROR(effective_hook_layers(hooks, c.n_layers));
@@ -207,6 +216,7 @@ Result<void> MediumConfig::validate() const {
   RETURN_IF_ERROR(validate_sampling(sampling));
   RETURN_IF_ERROR(check_cache(*this));
   RETURN_IF_ERROR(check_learning(*this));
+  RETURN_IF_ERROR(check_engine(engine));
   return check_int("config.n_threads", n_threads, 0, 1024);
 }
 

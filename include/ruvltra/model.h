@@ -1,0 +1,88 @@
+// A RuvLTRA-Medium / Qwen2.5 model, ready to answer.
+//
+//   auto model = ruvltra::MediumModel::load("model.gguf");
+//   if (!model) return report(model.error());
+//   std::puts(model->generate("Why is the sky blue?")->text.c_str());
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ruvltra/config.h"
+#include "ruvltra/engine.h"
+#include "ruvltra/error.h"
+#include "ruvltra/types.h"
+
+namespace ruvltra {
+
+struct Logits {
+  size_t n_tokens = 0, n_vocab = 0;
+  std::vector<float> values;  // (n_tokens, n_vocab)
+  std::span<const float> row(size_t t) const { return std::span(values).subspan(t * n_vocab, n_vocab); }
+};
+
+// How the hidden states of a text become one vector.
+enum class Pooling { kMean, kLast };
+
+// Thread safety: all functions from any thread. Movable; the engine and its streams stay where they are, and
+// streams must be gone before the model is.
+class MediumModel {
+ public:
+  // Reads and checks the file, takes the memory of weights, KV cache and steps, and starts the engine. The
+  // file's metadata rules over the shape in `config`. Errors: config.*, gguf.*, model.*, weights.*,
+  // tokenizer.*, template.*, memory.limit, isa.*.
+  static Result<MediumModel> load(const std::filesystem::path& gguf, MediumConfig config = {});
+
+  MediumModel(MediumModel&&) noexcept;
+  MediumModel& operator=(MediumModel&&) noexcept;
+  ~MediumModel();  // cancels what still runs
+
+  // As given to load(), with the shape, the context, the threads and the instruction set that took effect.
+  const MediumConfig& config() const;
+  std::string_view name() const;  // general.name of the file
+
+  // Text to token ids; control tokens are recognised only if asked for. Error: tokenizer.invalid_utf8.
+  Result<std::vector<TokenId>> tokenize(std::string_view text, bool parse_control = false) const;
+  // The prompt the model's chat template makes of the messages. Errors: template.*; model.no_template.
+  Result<std::vector<TokenId>> tokenize(std::span<const ChatMessage> messages) const;
+  // The text of these tokens, without control tokens; valid UTF-8. Error: request.token.
+  Result<std::string> detokenize(std::span<const TokenId> tokens) const;
+
+  // How generate() reads a text: as the message of a chat, or, raw or without template, as it is.
+  Prompt prompt(std::string_view text, bool raw = false) const;
+
+  // The answer to `prompt` as a chat message (params.raw, or a model without template: its continuation), or
+  // to the last of `messages`. Waits for its turn behind what the engine has to do. Errors: those of
+  // Engine::stream; request.n unless params.n is 1; whatever made the answer fail.
+  Result<Generation> generate(std::string_view prompt, const GenerateParams& params);
+  Result<Generation> generate(std::span<const ChatMessage> messages, const GenerateParams& params);
+  // With the sampling of the configuration.
+  Result<Generation> generate(std::string_view prompt);
+  Result<Generation> generate(std::span<const ChatMessage> messages);
+  // That sampling, to start from.
+  GenerateParams default_params() const;
+
+  // Logits of every token of a fresh sequence. `positions`, if given, must be 0, 1, 2, ... Errors:
+  // request.empty_prompt, request.too_long, request.token, request.positions, memory.exhausted,
+  // engine.stopped.
+  Result<Logits> forward(std::span<const TokenId> tokens, std::span<const int> positions = {});
+
+  // The residual stream after `layer` (-1: the last one), pooled over the text: (d_model), not normalised.
+  // Layers after it are not computed. Errors: as forward(); request.layer.
+  Result<std::vector<float>> embed(std::string_view text, int layer = -1, Pooling pooling = Pooling::kMean);
+  Result<std::vector<float>> embed(std::span<const TokenId> tokens, int layer = -1,
+                                   Pooling pooling = Pooling::kMean);
+
+  Engine& engine();
+
+ private:
+  struct Impl;
+  explicit MediumModel(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ruvltra

@@ -1,0 +1,194 @@
+#include "ruvltra/model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "api/model_parts.h"
+#include "base/fail.h"
+#include "base/utf8.h"
+
+namespace ruvltra {
+
+struct MediumModel::Impl {
+  std::unique_ptr<ModelParts> parts;
+  std::unique_ptr<Engine> engine;  // stops before the parts go
+
+  Result<Generation> generate(Prompt prompt, const GenerateParams& params);
+  // Passes the tokens of a fresh sequence through the model, a step at a time between those of the engine.
+  // complete(in, begin) says what a step beginning with token `begin` gives; done(begin, n) takes it.
+  template <class Complete, class Done>
+  Result<void> pass(std::span<const TokenId> tokens, size_t n_layers, SingleSequence::Rows rows,
+                    Complete&& complete, Done&& done);
+  Result<void> check_tokens(std::span<const TokenId> tokens) const;
+};
+
+namespace {
+
+template <class... Args>
+tl::unexpected<Error> refuse(std::string_view id, fmt::format_string<Args...> format, Args&&... args) {
+  return fail(ErrorKind::kUsage, id, format, std::forward<Args>(args)...);
+}
+
+Result<void> check_ids(std::span<const TokenId> tokens, int n_vocab) {
+  const auto bad =
+      std::find_if(tokens.begin(), tokens.end(), [&](TokenId id) { return id < 0 || id >= n_vocab; });
+  if (bad == tokens.end()) return {};
+  return refuse("request.token", "tokens: expected ids of 0..{}, found {}", n_vocab - 1, *bad);
+}
+
+}  // namespace
+
+MediumModel::MediumModel(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+MediumModel::MediumModel(MediumModel&&) noexcept = default;
+MediumModel& MediumModel::operator=(MediumModel&&) noexcept = default;
+MediumModel::~MediumModel() = default;
+
+Result<MediumModel> MediumModel::load(const std::filesystem::path& gguf, MediumConfig config) {
+  auto impl = std::make_unique<Impl>();
+  ASSIGN_OR_RETURN(impl->parts, ModelParts::load(gguf, std::move(config)));
+  impl->engine.reset(new Engine(*impl->parts));
+  return MediumModel(std::move(impl));
+}
+
+const MediumConfig& MediumModel::config() const { return impl_->parts->config; }
+std::string_view MediumModel::name() const { return impl_->parts->name; }
+Engine& MediumModel::engine() { return *impl_->engine; }
+
+Result<std::vector<TokenId>> MediumModel::tokenize(std::string_view text, bool parse_control) const {
+  return impl_->parts->tokenizer.encode(text, parse_control ? Recognise::kAll : Recognise::kUserDefined);
+}
+
+Result<std::vector<TokenId>> MediumModel::tokenize(std::span<const ChatMessage> messages) const {
+  return impl_->parts->tokens_of(messages);
+}
+
+Result<std::string> MediumModel::detokenize(std::span<const TokenId> tokens) const {
+  const Tokenizer& tokenizer = impl_->parts->tokenizer;
+  RETURN_IF_ERROR(check_ids(tokens, static_cast<int>(tokenizer.n_vocab())));
+  return utf8_replace_invalid(tokenizer.decode(tokens, false));
+}
+
+Prompt MediumModel::prompt(std::string_view text, bool raw) const {
+  if (raw || !impl_->parts->has_template) return std::string(text);
+  return std::vector<ChatMessage>{{"user", std::string(text), {}}};
+}
+
+Result<Generation> MediumModel::Impl::generate(Prompt prompt, const GenerateParams& params) {
+  if (params.n != 1) {
+    return refuse("request.n", "n: expected 1, found {}; Engine::stream gives several answers", params.n);
+  }
+  ASSIGN_OR_RETURN(Stream stream, engine->stream({std::move(prompt), params, {}}));
+  Generation generation = std::move(stream.wait().front());
+  if (generation.error) return tl::unexpected<Error>(std::move(*generation.error));
+  return generation;
+}
+
+GenerateParams MediumModel::default_params() const {
+  GenerateParams params;
+  static_cast<SamplingParams&>(params) = config().sampling;
+  return params;
+}
+
+Result<Generation> MediumModel::generate(std::string_view text, const GenerateParams& params) {
+  return impl_->generate(prompt(text, params.raw), params);
+}
+
+Result<Generation> MediumModel::generate(std::span<const ChatMessage> messages,
+                                         const GenerateParams& params) {
+  return impl_->generate(std::vector<ChatMessage>(messages.begin(), messages.end()), params);
+}
+
+Result<Generation> MediumModel::generate(std::string_view text) { return generate(text, default_params()); }
+
+Result<Generation> MediumModel::generate(std::span<const ChatMessage> messages) {
+  return generate(messages, default_params());
+}
+
+Result<void> MediumModel::Impl::check_tokens(std::span<const TokenId> tokens) const {
+  const auto n_context = static_cast<size_t>(parts->config.context_length);
+  if (tokens.empty()) return refuse("request.empty_prompt", "tokens: expected at least one");
+  if (tokens.size() > n_context) {
+    return refuse("request.too_long", "tokens: expected at most {} (the context), found {}", n_context,
+                  tokens.size());
+  }
+  return check_ids(tokens, parts->config.vocab_size);
+}
+
+template <class Complete, class Done>
+Result<void> MediumModel::Impl::pass(std::span<const TokenId> tokens, size_t n_layers,
+                                     SingleSequence::Rows rows, Complete&& complete, Done&& done) {
+  ModelShape shape = parts->weights.shape;
+  shape.n_layers = n_layers;  // layers that are not computed need no room
+  const size_t n_pages = KvPool::pages_for(tokens.size());
+  ASSIGN_OR_RETURN(KvPool kv, KvPool::make(shape, parts->config.paged_config.kv_type, n_pages));
+  SingleSequence sequence(0, n_pages);
+  return parts->loop->between_steps([&](Runner& runner) {
+    const size_t begin = sequence.n_tokens();
+    const size_t n = std::min(tokens.size() - begin, runner.options().max_rows);
+    StepInput in = sequence.append(tokens.subspan(begin, n), rows);
+    const StepOutput out = complete(in, begin);
+    ruvltra::forward(runner.ctx(), runner.weights(), kv, runner.workspace(), in, out);
+    done(begin, n);
+    return begin + n == tokens.size();
+  });
+}
+
+Result<Logits> MediumModel::forward(std::span<const TokenId> tokens, std::span<const int> positions) {
+  RETURN_IF_ERROR(impl_->check_tokens(tokens));
+  for (size_t t = 0; t < std::max(positions.size(), tokens.size()) && !positions.empty(); ++t) {
+    if (positions.size() == tokens.size() && positions[t] == static_cast<int>(t)) continue;
+    return refuse("request.positions", "positions: expected 0..{} in order, found {} of them, the first {}",
+                  tokens.size() - 1, positions.size(), positions[0]);
+  }
+  const ModelShape& shape = impl_->parts->weights.shape;
+  Logits logits;
+  logits.n_tokens = tokens.size();
+  logits.n_vocab = shape.n_vocab;
+  logits.values.resize(tokens.size() * shape.n_vocab);
+  RETURN_IF_ERROR(impl_->pass(
+      tokens, shape.n_layers, SingleSequence::Rows::kAll,
+      [&](StepInput& in, size_t begin) {
+        return StepOutput{
+            .logits = std::span(logits.values).subspan(begin * shape.n_vocab, in.n_tokens() * shape.n_vocab)};
+      },
+      [](size_t, size_t) {}));
+  return logits;
+}
+
+Result<std::vector<float>> MediumModel::embed(std::span<const TokenId> tokens, int layer, Pooling pooling) {
+  RETURN_IF_ERROR(impl_->check_tokens(tokens));
+  const ModelShape& shape = impl_->parts->weights.shape;
+  const auto n_layers = static_cast<int>(shape.n_layers);
+  if (layer < -1 || layer >= n_layers)
+    return refuse("request.layer", "layer: expected -1..{}, found {}", n_layers - 1, layer);
+  const int last = layer < 0 ? n_layers - 1 : layer;
+  const size_t d_model = shape.d_model;
+  std::vector<float> states(
+      std::min(tokens.size(), static_cast<size_t>(impl_->parts->config.engine.step_rows)) *
+      d_model);  // (rows of a step, d_model)
+  std::vector<double> sum(d_model);
+  const size_t first = pooling == Pooling::kMean ? 0 : tokens.size() - 1;
+  RETURN_IF_ERROR(impl_->pass(
+      tokens, static_cast<size_t>(last) + 1, SingleSequence::Rows::kNone,
+      [&](StepInput& in, size_t) {
+        in.tap_layers = std::span(&last, 1);
+        in.stop_after_layer = last;
+        return StepOutput{.taps = states};
+      },
+      [&](size_t begin, size_t n) {
+        for (size_t t = first > begin ? first - begin : 0; t < n; ++t) {
+          for (size_t i = 0; i < d_model; ++i) sum[i] += static_cast<double>(states[t * d_model + i]);
+        }
+      }));
+  std::vector<float> pooled(d_model);
+  const auto n_pooled = static_cast<double>(tokens.size() - first);
+  for (size_t i = 0; i < d_model; ++i) pooled[i] = static_cast<float>(sum[i] / n_pooled);
+  return pooled;
+}
+
+Result<std::vector<float>> MediumModel::embed(std::string_view text, int layer, Pooling pooling) {
+  ASSIGN_OR_RETURN(const auto tokens, tokenize(text));
+  return embed(std::span<const TokenId>(tokens), layer, pooling);
+}
+
+}  // namespace ruvltra

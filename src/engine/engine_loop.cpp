@@ -1,0 +1,211 @@
+#include "engine/engine_loop.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+#include "base/fail.h"
+
+namespace ruvltra {
+namespace {
+
+using std::chrono::duration;
+
+constexpr int kMaxChoices = 16;
+constexpr double kMaxTimeoutSeconds = 1e6;
+
+double seconds_between(TokenStream::Clock::time_point begin, TokenStream::Clock::time_point end) {
+  return duration<double>(end - begin).count();
+}
+
+SchedulerOptions scheduler_options(const EngineLoop::Options& options) {
+  SchedulerOptions out;
+  out.n_pages = options.steps.n_pages;
+  out.max_running = options.steps.max_parts;
+  out.max_waiting = options.steps.max_parts + options.max_queued;
+  out.max_step_rows = options.steps.max_rows;
+  out.max_step_ms = options.max_step_ms;
+  return out;
+}
+
+// Tenants are told apart by their names' digests.
+TenantId tenant_id(std::string_view tenant) {
+  PrefixSpace space;
+  space.tenant_salt = tenant;
+  const Sha256Digest digest = prefix_root(space);
+  TenantId id;
+  std::memcpy(&id, digest.data(), sizeof id);
+  return id >> 1;
+}
+
+template <class... Args>
+tl::unexpected<Error> refuse(std::string_view id, fmt::format_string<Args...> format, Args&&... args) {
+  return fail(ErrorKind::kUsage, id, format, std::forward<Args>(args)...);
+}
+
+tl::unexpected<Error> stopped() {
+  return fail(ErrorKind::kBusy, "engine.stopped", "engine: expected a running one, it is shutting down");
+}
+
+}  // namespace
+
+void EngineLoop::Inbox::ring() {
+  {
+    const std::lock_guard lock(mutex);
+    has_news = true;
+  }
+  news.notify_one();
+}
+
+EngineLoop::EngineLoop(Runner runner, const Tokenizer& tokenizer, const Options& options,
+                       std::vector<TokenId> unused)
+    : options_(options),
+      tokenizer_(&tokenizer),
+      unused_(std::move(unused)),
+      runner_(std::move(runner)),
+      scheduler_(scheduler_options(options)),
+      weight_bytes_per_step_(runner_.weights().bytes_per_token()) {
+  now_.n_pages = options.steps.n_pages;
+  now_.page_bytes = KvPool::page_bytes(runner_.weights().shape, options.steps.kv_type);
+  publish_stats();
+  thread_ = std::thread([this] { run(); });
+}
+
+Result<std::unique_ptr<EngineLoop>> EngineLoop::start(const Ctx& ctx, const Weights& weights,
+                                                      const Tokenizer& tokenizer, const Options& options) {
+  std::vector<TokenId> unused = unused_tokens(tokenizer, weights.shape.n_vocab);
+  if (unused.size() == weights.shape.n_vocab) {
+    return fail("sampler.no_token", "vocabulary of {}: expected a token that may be generated, found none",
+                weights.shape.n_vocab);
+  }
+  ASSIGN_OR_RETURN(Runner runner, Runner::make(ctx, weights, options.steps));
+  return std::unique_ptr<EngineLoop>(
+      new EngineLoop(std::move(runner), tokenizer, options, std::move(unused)));
+}
+
+EngineLoop::~EngineLoop() { stop(); }
+
+void EngineLoop::stop() {
+  {
+    const std::lock_guard lock(inbox_->mutex);
+    inbox_->stop = true;
+  }
+  inbox_->ring();
+  if (thread_.joinable()) thread_.join();
+}
+
+Result<void> EngineLoop::check(std::span<const TokenId> prompt, const GenerateParams& params,
+                               const Treatment& treatment) const {
+  const size_t n_vocab = runner_.weights().shape.n_vocab;
+  const size_t n_context = options_.steps.max_positions;
+  if (prompt.empty()) return refuse("request.empty_prompt", "prompt: expected at least one token");
+  if (prompt.size() >= n_context) {
+    return refuse("request.too_long", "prompt: expected fewer than {} tokens (the context), found {}",
+                  n_context, prompt.size());
+  }
+  for (const TokenId token : prompt) {
+    if (token < 0 || static_cast<size_t>(token) >= n_vocab)
+      return refuse("request.token", "prompt: expected token ids of 0..{}, found {}", n_vocab - 1, token);
+  }
+  RETURN_IF_ERROR(validate(params, n_vocab));
+  const int max_n = std::min(kMaxChoices, static_cast<int>(options_.steps.max_parts));
+  if (params.n < 1 || params.n > max_n)
+    return refuse("request.n", "n: expected 1..{}, found {}", max_n, params.n);
+  if (params.max_tokens < 1)
+    return refuse("request.max_tokens", "max_tokens: expected at least 1, found {}", params.max_tokens);
+  const size_t n_longest = std::min(n_context, prompt.size() + static_cast<size_t>(params.max_tokens));
+  if (KvPool::pages_for(n_longest) > options_.steps.n_pages) {
+    return refuse("request.too_long",
+                  "prompt and max_tokens: expected at most {} tokens (the KV cache), found {}",
+                  options_.steps.n_pages * kPageTokens, n_longest);
+  }
+  if (!(treatment.timeout_seconds >= 0 && treatment.timeout_seconds <= kMaxTimeoutSeconds)) {
+    return refuse("request.timeout", "timeout_seconds: expected 0..{}, found {}", kMaxTimeoutSeconds,
+                  treatment.timeout_seconds);
+  }
+  return {};
+}
+
+SequenceSpec EngineLoop::sequence_spec(std::vector<TokenId> prompt, const GenerateParams& params,
+                                       const Treatment& treatment) const {
+  SequenceSpec spec;
+  spec.max_new_tokens =
+      std::min(static_cast<size_t>(params.max_tokens), options_.steps.max_positions - prompt.size());
+  spec.prompt = std::move(prompt);
+  spec.n_samples = static_cast<size_t>(params.n);
+  spec.root = prefix_root({.model = runner_.weights().file_digest,
+                           .kv_type = options_.steps.kv_type,
+                           .tenant_salt = treatment.tenant,
+                           .cache_salt = treatment.cache_salt,
+                           .adapter_kv_tag = {}});
+  spec.use_cache = treatment.use_cache && options_.prefix_cache;
+  spec.tenant = tenant_id(treatment.tenant);
+  spec.priority = treatment.priority;
+  if (treatment.timeout_seconds > 0) spec.deadline_ms = now_ms() + 1e3 * treatment.timeout_seconds;
+  return spec;
+}
+
+Result<EngineLoop::Ticket> EngineLoop::submit(std::vector<TokenId> prompt, GenerateParams params,
+                                              const Treatment& treatment, TokenStream::Notice on_ready) {
+  RETURN_IF_ERROR(check(prompt, params, treatment));
+  if (!params.seed) params.seed = random_seed() >> 11;  // 53 bits: exact in every JSON reader
+  const auto n_choices = static_cast<size_t>(params.n);
+  auto active = std::make_unique<Active>();
+  active->stream = std::make_shared<TokenStream>(params.n, options_.stream_tokens, std::move(on_ready),
+                                                 [inbox = inbox_] { inbox->ring(); });
+  active->greedy = Sampler::takes_likeliest(params);
+  active->sampling = params;
+  active->spec = sequence_spec(std::move(prompt), params, treatment);
+  active->spec.owner = active.get();
+  active->answers.resize(n_choices);
+  for (Answer& answer : active->answers) answer.stops = StreamText(params.stop);
+  active->n_open = n_choices;
+  active->submitted = Clock::now();
+  Ticket ticket{
+      .id = 0, .seed = *params.seed, .n_prompt = active->spec.prompt.size(), .stream = active->stream};
+  {
+    const std::lock_guard lock(inbox_->mutex);
+    if (inbox_->stop) return stopped();
+    if (n_unfinished_ >= options_.steps.max_parts + options_.max_queued) {
+      return fail(ErrorKind::kBusy, "engine.queue_full", "queue: expected room, {} requests are there",
+                  n_unfinished_);
+    }
+    ++n_unfinished_;
+    ticket.id = active->id = next_id_++;
+    inbox_->submitted.push_back(std::move(active));
+  }
+  inbox_->ring();
+  return ticket;
+}
+
+void EngineLoop::cancel(RequestId id) {
+  {
+    const std::lock_guard lock(inbox_->mutex);
+    inbox_->cancelled.push_back(id);
+  }
+  inbox_->ring();
+}
+
+EngineStats EngineLoop::stats() const {
+  const std::lock_guard lock(stats_mutex_);
+  return stats_;
+}
+
+Result<void> EngineLoop::between_steps(Piece piece) {
+  SideWork work{.piece = std::move(piece)};
+  std::unique_lock lock(inbox_->mutex);
+  if (inbox_->stop) return stopped();
+  inbox_->side_work.push_back(&work);
+  inbox_->has_news = true;
+  inbox_->news.notify_one();
+  inbox_->side_work_done.wait(lock, [&] { return work.done; });
+  if (!work.ran) return stopped();
+  return {};
+}
+
+double EngineLoop::now_ms() const { return 1e3 * seconds_between(start_, Clock::now()); }
+
+}  // namespace ruvltra

@@ -1,0 +1,165 @@
+// Many requests at once: queue -> plan -> step -> tokens (docs/engine.md). One thread of its own runs the
+// steps and is thread 0 of the thread pool; all others talk to it through a queue.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/runner.h"
+#include "engine/sampler.h"
+#include "engine/scheduler.h"
+#include "engine/step_cost.h"
+#include "engine/token_stream.h"
+#include "ruvltra/error.h"
+#include "ruvltra/types.h"
+#include "text/stream_text.h"
+#include "text/tokenizer.h"
+
+namespace ruvltra {
+
+// Thread safety: all public functions from any thread. The thread pool, the weights and the tokenizer must
+// outlive the loop and belong to it while it lives.
+// Invariants: 1. every answer of a submitted request gets exactly one outcome, at the latest when the loop
+// stops; 2. tokens and log-probabilities depend on model, prompt, parameters and seed alone; 3. the loop
+// waits for nobody but the thread pool while it has work.
+class EngineLoop {
+ public:
+  struct Options {
+    Runner::Options steps;
+    size_t max_queued = 256;  // requests beyond those that fill the step
+    double max_step_ms = 0;   // 0 = 2.5 x a step without prompt rows
+    bool prefix_cache = true;
+    size_t stream_tokens = 256;       // a reader may fall behind by
+    double slow_reader_seconds = 30;  // before a request that waits for its reader is cancelled
+  };
+  // Errors: memory.exhausted, sampler.no_token.
+  static Result<std::unique_ptr<EngineLoop>> start(const Ctx& ctx, const Weights& weights,
+                                                   const Tokenizer& tokenizer, const Options& options);
+  ~EngineLoop();  // stop()
+  EngineLoop(const EngineLoop&) = delete;
+  EngineLoop& operator=(const EngineLoop&) = delete;
+
+  struct Ticket {
+    RequestId id = 0;
+    uint64_t seed = 0;
+    size_t n_prompt = 0;
+    std::shared_ptr<TokenStream> stream;
+  };
+  // Errors: request.empty_prompt, request.too_long, request.token, request.n, request.max_tokens,
+  // request.timeout, config.*, sampler.range (usage); engine.queue_full, engine.stopped (busy).
+  Result<Ticket> submit(std::vector<TokenId> prompt, GenerateParams params, const Treatment& treatment,
+                        TokenStream::Notice on_ready = {});
+  void cancel(RequestId id);
+  // Ends everything after the step that is running; later calls of submit() fail.
+  void stop();
+  EngineStats stats() const;
+
+  // Work of another kind that needs the loop's thread and memory: called once between every two steps until
+  // it returns true. Waits for that. Error: engine.stopped (busy).
+  using Piece = std::function<bool(Runner&)>;
+  Result<void> between_steps(Piece piece);
+
+ private:
+  using Clock = TokenStream::Clock;
+
+  // One of the n answers of a request.
+  struct Answer {
+    Sequence* sequence = nullptr;  // null before it is forked off and after its end
+    std::optional<Sampler> sampler;
+    StreamText stops;
+    size_t n_tokens = 0;
+    Clock::time_point first_token, last_token;
+    bool ended = false;
+  };
+  struct Active {
+    RequestId id = 0;
+    std::shared_ptr<TokenStream> stream;
+    SamplingParams sampling;
+    bool greedy = false;  // takes the likeliest token: no row of logits needed
+    SequenceSpec spec;
+    std::vector<Answer> answers;  // (n)
+    size_t n_open = 0;
+    size_t n_cached = 0;
+    Clock::time_point submitted, begun, paused_since;
+    bool has_begun = false;
+    bool paused = false;  // its reader is behind
+    std::optional<Error> cancel_reason;
+  };
+  struct SideWork {
+    Piece piece;
+    bool done = false, ran = false;  // guarded by the inbox's mutex
+  };
+  // What other threads leave for the loop.
+  struct Inbox {
+    std::mutex mutex;
+    std::condition_variable news;            // waited for by the loop
+    std::condition_variable side_work_done;  // by callers of between_steps()
+    bool has_news = false, stop = false;
+    std::vector<std::unique_ptr<Active>> submitted;
+    std::vector<RequestId> cancelled;
+    std::vector<SideWork*> side_work;
+
+    void ring();
+  };
+
+  EngineLoop(Runner runner, const Tokenizer& tokenizer, const Options& options, std::vector<TokenId> unused);
+
+  Result<void> check(std::span<const TokenId> prompt, const GenerateParams& params,
+                     const Treatment& treatment) const;
+  SequenceSpec sequence_spec(std::vector<TokenId> prompt, const GenerateParams& params,
+                             const Treatment& treatment) const;
+
+  void run();
+  bool take_inbox(bool wait);
+  void start_request(std::unique_ptr<Active> active);
+  void cancel_request(Active& active, std::optional<Error> reason);
+  void watch_readers();
+  bool do_side_work();
+  void finish_side_work(SideWork& work, bool ran);
+  bool do_step();
+  void begin(Sequence& sequence);
+  RowOutput run_step(const StepPlan& plan);
+  void draw_tokens(const StepPlan& plan, RowOutput form);
+  void draw_token(Sequence& sequence, size_t row, RowOutput form);
+  Result<Sampled> next_token(Answer& answer, const Sequence& sequence, size_t row, RowOutput form);
+  void end_sequence(Sequence& sequence, FinishReason reason, const std::optional<Error>& error = {});
+  void end_answer(Active& active, size_t choice, FinishReason reason, const std::optional<Error>& error);
+  void forget_ended();
+  void stop_all();
+  void publish_stats();
+  double now_ms() const;
+
+  const Options options_;
+  const Tokenizer* tokenizer_;
+  const std::vector<TokenId> unused_;  // ids that no token stands for
+  const Clock::time_point start_ = Clock::now();
+  std::shared_ptr<Inbox> inbox_ = std::make_shared<Inbox>();
+
+  // Of the loop's thread alone.
+  Runner runner_;
+  Scheduler scheduler_;
+  StepCost cost_;
+  const uint64_t weight_bytes_per_step_;
+  std::unordered_map<RequestId, std::unique_ptr<Active>> active_;
+  std::vector<std::unique_ptr<Active>> submitted_;  // taken from the inbox
+  std::vector<RequestId> cancelled_;
+  std::vector<SideWork*> side_work_;
+  std::vector<RequestId> ended_;  // requests without an open answer
+  EngineStats now_;
+
+  mutable std::mutex stats_mutex_;
+  EngineStats stats_;
+  size_t n_unfinished_ = 0;  // requests; guarded by the inbox's mutex
+  RequestId next_id_ = 1;    // likewise
+
+  std::thread thread_;
+};
+
+}  // namespace ruvltra

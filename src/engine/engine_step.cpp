@@ -1,0 +1,325 @@
+// What the loop's own thread does.
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "base/check.h"
+#include "base/fail.h"
+#include "engine/engine_loop.h"
+
+namespace ruvltra {
+namespace {
+
+// How long a loop that can compute nothing sleeps before it looks at deadlines and readers again.
+constexpr auto kNap = std::chrono::milliseconds(20);
+
+double seconds_between(TokenStream::Clock::time_point begin, TokenStream::Clock::time_point end) {
+  return std::chrono::duration<double>(end - begin).count();
+}
+
+FinishReason finish_reason(EndReason reason) {
+  return reason == EndReason::kCancelled ? FinishReason::kCancelled : FinishReason::kTimeout;
+}
+
+}  // namespace
+
+void EngineLoop::run() {
+  bool busy = false;
+  while (take_inbox(!busy)) {
+    watch_readers();
+    const bool did_side_work = do_side_work();
+    busy = do_step() || did_side_work;
+    forget_ended();
+    publish_stats();
+  }
+  stop_all();
+}
+
+// False if the loop is to stop. Waits for news, if there is nothing else to do.
+bool EngineLoop::take_inbox(bool wait) {
+  {
+    std::unique_lock lock(inbox_->mutex);
+    const auto has_news = [this] { return inbox_->has_news; };
+    if (wait && active_.empty()) inbox_->news.wait(lock, has_news);
+    if (wait && !active_.empty()) inbox_->news.wait_for(lock, kNap, has_news);
+    inbox_->has_news = false;
+    if (inbox_->stop) return false;
+    std::swap(inbox_->submitted, submitted_);
+    std::swap(inbox_->cancelled, cancelled_);
+    side_work_.insert(side_work_.end(), inbox_->side_work.begin(), inbox_->side_work.end());
+    inbox_->side_work.clear();
+  }
+  for (auto& active : submitted_) start_request(std::move(active));
+  for (const RequestId id : cancelled_) {
+    if (const auto found = active_.find(id); found != active_.end()) cancel_request(*found->second, {});
+  }
+  submitted_.clear();
+  cancelled_.clear();
+  return true;
+}
+
+void EngineLoop::start_request(std::unique_ptr<Active> owned) {
+  Active& active = *owned;
+  active_.emplace(active.id, std::move(owned));
+  ++now_.n_submitted;
+  auto sequence = scheduler_.submit(std::move(active.spec), now_ms());
+  if (sequence) {
+    active.answers[0].sequence = *sequence;
+    return;
+  }
+  for (size_t choice = 0; choice < active.answers.size(); ++choice)
+    end_answer(active, choice, FinishReason::kFailed, sequence.error());
+}
+
+void EngineLoop::cancel_request(Active& active, std::optional<Error> reason) {
+  if (reason) active.cancel_reason = std::move(reason);
+  for (const Answer& answer : active.answers) {
+    if (answer.sequence != nullptr) scheduler_.cancel(*answer.sequence);
+  }
+}
+
+// A request whose reader is behind gets no rows; after a while it is given up.
+void EngineLoop::watch_readers() {
+  for (auto& [id, active] : active_) {
+    const bool full = active->stream->full();
+    if (full == active->paused && !full) continue;
+    if (full && !active->paused) active->paused_since = Clock::now();
+    active->paused = full;
+    for (const Answer& answer : active->answers) {
+      if (answer.sequence != nullptr) scheduler_.set_paused(*answer.sequence, full);
+    }
+    if (full && seconds_between(active->paused_since, Clock::now()) > options_.slow_reader_seconds) {
+      cancel_request(*active,
+                     Error{ErrorKind::kCancelled, "request.slow_reader",
+                           fmt::format("stream: expected a reader, {} tokens were not taken for {} s",
+                                       options_.stream_tokens, options_.slow_reader_seconds)});
+    }
+  }
+}
+
+bool EngineLoop::do_side_work() {
+  if (side_work_.empty()) return false;
+  SideWork& work = *side_work_.front();
+  if (work.piece(runner_)) {
+    side_work_.erase(side_work_.begin());
+    finish_side_work(work, true);
+  }
+  return true;
+}
+
+void EngineLoop::finish_side_work(SideWork& work, bool ran) {
+  const std::lock_guard lock(inbox_->mutex);
+  work.ran = ran;
+  work.done = true;
+  inbox_->side_work_done.notify_all();
+}
+
+// False if there was nothing to compute.
+bool EngineLoop::do_step() {
+  const auto begun = Clock::now();
+  const StepPlan& plan = scheduler_.plan(now_ms());
+  for (Sequence* sequence : plan.ended) end_sequence(*sequence, finish_reason(sequence->end));
+  for (Sequence* sequence : plan.admitted) begin(*sequence);
+  for (const PageWork& work : plan.page_work) {
+    if (work.from == kNoPage) {
+      runner_.kv().clear_page(work.to);
+    } else {
+      runner_.kv().copy_page(work.from, work.to);
+    }
+  }
+  if (plan.entries.empty()) return false;
+  const auto planned = Clock::now();
+  const RowOutput form = run_step(plan);
+  const auto computed = Clock::now();
+  scheduler_.complete_step();
+  draw_tokens(plan, form);
+
+  const double forward_seconds = seconds_between(planned, computed);
+  ++now_.n_steps;
+  now_.n_weight_bytes += weight_bytes_per_step_;
+  now_.plan_seconds += seconds_between(begun, planned);
+  now_.forward_seconds += forward_seconds;
+  now_.sample_seconds += seconds_between(computed, Clock::now());
+  return true;
+}
+
+// Admitted for the first time, or again after a preemption.
+void EngineLoop::begin(Sequence& sequence) {
+  Active& active = *static_cast<Active*>(sequence.spec.owner);
+  if (active.has_begun) return;
+  active.has_begun = true;
+  active.begun = Clock::now();
+  active.n_cached = sequence.n_cached;
+  const std::span prompt(sequence.tokens.data(), sequence.n_prompt);
+  for (Answer& answer : active.answers) {
+    auto sampler = Sampler::create(active.sampling, runner_.weights().shape.n_vocab, unused_);
+    CHECK(sampler);
+    answer.sampler = std::move(*sampler);
+    answer.sampler->accept_prompt(prompt);
+  }
+}
+
+RowOutput EngineLoop::run_step(const StepPlan& plan) {
+  RowOutput form = RowOutput::kBest;
+  size_t n_decode = 0;
+  runner_.begin();
+  for (const StepEntry& entry : plan.entries) {
+    const Sequence& sequence = *entry.sequence;
+    if (entry.wants_row && !static_cast<Active*>(sequence.spec.owner)->greedy) form = RowOutput::kLogits;
+    if (!entry.is_prefill) n_decode += entry.n_tokens;
+    runner_.add({.tokens = std::span(sequence.tokens).subspan(entry.first_position, entry.n_tokens),
+                 .first_position = entry.first_position,
+                 .pages = sequence.table.pages,
+                 .wants_row = entry.wants_row,
+                 .writes = entry.first_position >= sequence.table.n_tokens});
+  }
+  const auto begin = Clock::now();
+  runner_.run(form, unused_);
+  cost_.learn(n_decode, plan.n_rows - n_decode, 1e3 * seconds_between(begin, Clock::now()));
+  scheduler_.set_cost(cost_.model());
+  return form;
+}
+
+void EngineLoop::draw_tokens(const StepPlan& plan, RowOutput form) {
+  size_t row = 0;
+  for (const StepEntry& entry : plan.entries) {
+    if (!entry.wants_row) continue;
+    Sequence& sequence = *entry.sequence;
+    Active& active = *static_cast<Active*>(sequence.spec.owner);
+    const bool begins = sequence.n_samples_due > 0;
+    while (sequence.n_samples_due > 0) {
+      Sequence& child = scheduler_.fork(sequence);
+      active.answers[child.choice].sequence = &child;
+    }
+    if (begins) {
+      for (Answer& answer : active.answers) draw_token(*answer.sequence, row, form);
+    } else {
+      draw_token(sequence, row, form);
+    }
+    ++row;
+  }
+}
+
+Result<Sampled> EngineLoop::next_token(Answer& answer, const Sequence& sequence, size_t row, RowOutput form) {
+  const size_t position = sequence.tokens.size();
+  if (form == RowOutput::kLogits) {
+    return answer.sampler->sample(runner_.logits(row), static_cast<uint32_t>(position),
+                                  static_cast<uint32_t>(sequence.choice));
+  }
+  const BestLogit& best = runner_.best(row);
+  if (!best.finite) {
+    return fail("sampler.not_finite", "logits: position {}: expected finite numbers, found NaN or infinity",
+                position);
+  }
+  Sampled sampled;
+  sampled.token = best.row;
+  return sampled;
+}
+
+// The order of the tests for an end: stop token, stop string, max_tokens and with it the context.
+void EngineLoop::draw_token(Sequence& sequence, size_t row, RowOutput form) {
+  Active& active = *static_cast<Active*>(sequence.spec.owner);
+  Answer& answer = active.answers[sequence.choice];
+  auto sampled = next_token(answer, sequence, row, form);
+  if (!sampled) {
+    scheduler_.finish(sequence, EndReason::kFailed);
+    return end_sequence(sequence, FinishReason::kFailed, sampled.error());
+  }
+  const TokenId token = sampled->token;
+  answer.sampler->accept(token);
+  scheduler_.append(sequence, token);
+  answer.last_token = Clock::now();
+  if (answer.n_tokens++ == 0) answer.first_token = answer.last_token;
+  active.stream->put(
+      {.choice = static_cast<int>(sequence.choice), .token = std::move(*sampled), .outcome = {}});
+
+  bool stops = tokenizer_->ends_generation(token);
+  if (!stops && !active.sampling.stop.empty() && tokenizer_->kind(token) != TokenKind::kControl) {
+    answer.stops.push(tokenizer_->bytes(token));
+    stops = answer.stops.stopped();
+  }
+  if (!stops && sequence.n_output() < sequence.spec.max_new_tokens) return;
+  scheduler_.finish(sequence);
+  end_sequence(sequence, stops ? FinishReason::kStop : FinishReason::kLength);
+}
+
+// The end of a sequence is the end of its answer, and of those that were still to be forked off it.
+void EngineLoop::end_sequence(Sequence& sequence, FinishReason reason, const std::optional<Error>& error) {
+  Active& active = *static_cast<Active*>(sequence.spec.owner);
+  const auto& why = reason == FinishReason::kCancelled ? active.cancel_reason : error;
+  end_answer(active, sequence.choice, reason, why);
+  for (size_t choice = 0; sequence.n_samples_due > 0 && choice < active.answers.size(); ++choice) {
+    if (active.answers[choice].sequence == nullptr) end_answer(active, choice, reason, why);
+  }
+}
+
+void EngineLoop::end_answer(Active& active, size_t choice, FinishReason reason,
+                            const std::optional<Error>& error) {
+  Answer& answer = active.answers[choice];
+  answer.sequence = nullptr;
+  if (answer.ended) return;
+  answer.ended = true;
+  const auto now = Clock::now();
+  Outcome outcome{.reason = reason, .n_cached = active.n_cached, .timings = {}, .error = error};
+  Timings& timings = outcome.timings;
+  timings.queue_seconds = seconds_between(active.submitted, active.has_begun ? active.begun : now);
+  const auto prompt_done = answer.n_tokens > 0 ? answer.first_token : now;
+  if (active.has_begun) timings.prompt_seconds = seconds_between(active.begun, prompt_done);
+  if (answer.n_tokens > 0) {
+    timings.first_token_seconds = seconds_between(active.submitted, answer.first_token);
+    timings.generate_seconds = seconds_between(answer.first_token, answer.last_token);
+  }
+  if (--active.n_open == 0) {
+    // Before the reader knows: who then asks again finds room.
+    const std::lock_guard lock(inbox_->mutex);
+    --n_unfinished_;
+    ended_.push_back(active.id);
+  }
+  active.stream->put({.choice = static_cast<int>(choice), .token = {}, .outcome = std::move(outcome)});
+  ++(reason == FinishReason::kCancelled ? now_.n_cancelled
+     : reason == FinishReason::kTimeout ? now_.n_timeouts
+     : reason == FinishReason::kFailed  ? now_.n_failed
+                                        : now_.n_finished);
+}
+
+void EngineLoop::forget_ended() {
+  for (const RequestId id : ended_) active_.erase(id);
+  ended_.clear();
+}
+
+void EngineLoop::stop_all() {
+  const Error reason{ErrorKind::kBusy, "engine.stopped", "engine: shut down before the answer was complete"};
+  {
+    const std::lock_guard lock(inbox_->mutex);
+    std::swap(inbox_->submitted, submitted_);
+    side_work_.insert(side_work_.end(), inbox_->side_work.begin(), inbox_->side_work.end());
+  }
+  for (auto& active : submitted_) start_request(std::move(active));
+  for (auto& [id, active] : active_) {
+    for (size_t choice = 0; choice < active->answers.size(); ++choice)
+      end_answer(*active, choice, FinishReason::kCancelled, reason);
+  }
+  for (SideWork* work : side_work_) finish_side_work(*work, false);
+  forget_ended();
+}
+
+void EngineLoop::publish_stats() {
+  const SchedulerStats scheduled = scheduler_.stats();
+  const PageCounts pages = scheduler_.pages().counts();
+  now_.n_queued = scheduled.n_waiting;
+  now_.n_running = scheduled.n_running;
+  now_.n_preemptions = scheduled.n_preempted;
+  now_.n_prefill_tokens = scheduled.prefill_rows;
+  now_.n_decode_tokens = scheduled.decode_rows;
+  now_.n_prompt_tokens = scheduled.prefix_query_tokens;
+  now_.n_cached_tokens = scheduled.prefix_hit_tokens;
+  now_.n_evictions = pages.evictions;
+  now_.n_pages_free = pages.free;
+  now_.n_pages_private = pages.in_use;
+  now_.n_pages_published = pages.published;
+  now_.n_pages_shared = pages.shared;
+  const std::lock_guard lock(stats_mutex_);
+  stats_ = now_;
+}
+
+}  // namespace ruvltra

@@ -1,0 +1,72 @@
+// Runs steps: gathers the rows of many sequences into one StepInput and keeps the rows that come out.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "base/aligned.h"
+#include "model/qwen2.h"
+#include "ruvltra/error.h"
+
+namespace ruvltra {
+
+// What one sequence contributes to a step: `tokens` at first_position and on.
+struct StepPart {
+  std::span<const TokenId> tokens;
+  size_t first_position = 0;
+  std::span<const PageId> pages;  // cover the positions; must stay until the step has run
+  bool wants_row = false;         // the model's output for the last token
+  bool writes = true;             // false: the positions are in the cache already
+};
+
+// Thread safety: none. Memory is taken by make(); a step allocates nothing. The weights must outlive it.
+class Runner {
+ public:
+  struct Options {
+    size_t max_rows = 512;     // of a step
+    size_t max_parts = 8;      // sequences in a step
+    size_t max_positions = 0;  // longest sequence
+    size_t n_pages = 0;
+    KvType kv_type = KvType::kF16;
+    bool exact = false;  // f32 activations instead of int8
+  };
+  static Result<Runner> make(const Ctx& ctx, const Weights& weights, const Options& options);
+
+  const Options& options() const { return options_; }
+  const Ctx& ctx() const { return ctx_; }
+  const Weights& weights() const { return *weights_; }
+  KvPool& kv() { return kv_; }
+  Workspace& workspace() { return workspace_; }  // idle between steps
+
+  // A step is begun, gets its parts, and is run. *Requires*: at most max_rows rows and max_parts parts.
+  void begin();
+  void add(const StepPart& part);
+  size_t n_rows() const { return tokens_.size(); }
+
+  // `form` is kLogits, or kBest if no wanted row is needed in full. never_best: ascending, tokens kBest
+  // leaves out.
+  void run(RowOutput form, std::span<const TokenId> never_best);
+
+  // Of the i-th part that wanted a row; valid until the next run().
+  std::span<const float> logits(size_t i) const;  // (n_vocab)
+  const BestLogit& best(size_t i) const { return best_[i]; }
+
+ private:
+  Runner(const Ctx& ctx, const Weights& weights, const Options& options, KvPool kv, Workspace workspace,
+         AlignedBuffer<float> logits);
+
+  Ctx ctx_;
+  const Weights* weights_;
+  Options options_;
+  KvPool kv_;
+  Workspace workspace_;
+  AlignedBuffer<float> logits_;  // (max_parts, n_vocab)
+  std::vector<BestLogit> best_;  // (max_parts)
+  std::vector<TokenId> tokens_;  // of the step, as in StepInput
+  std::vector<int32_t> positions_, seq_of_;
+  std::vector<KvSlot> slots_;
+  std::vector<RowOutput> wanted_;
+  std::vector<StepSequence> sequences_;
+};
+
+}  // namespace ruvltra

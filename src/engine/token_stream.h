@@ -1,0 +1,64 @@
+// The way from the loop to the reader of one request: a queue of drawn tokens with a bound, which the loop
+// never waits for.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "ruvltra/types.h"
+
+namespace ruvltra {
+
+// How an answer ended, and what it took.
+struct Outcome {
+  FinishReason reason = FinishReason::kLength;
+  size_t n_cached = 0;
+  Timings timings;
+  std::optional<Error> error;
+};
+
+// What the reader takes from a stream: a token, or the outcome that is the last item of its choice.
+struct StreamItem {
+  int choice = 0;
+  Sampled token;
+  std::optional<Outcome> outcome;
+};
+
+// Thread safety: one writer (the loop), one reader; the queries from any thread.
+// Invariants: 1. items of a choice are taken in the order they were put, its outcome last and once; 2. memory
+// for all items is taken when the stream is made.
+class TokenStream {
+ public:
+  using Notice = std::function<void()>;
+
+  // Holds `bound` tokens before it is full. `on_ready` is called by the writer when an empty stream gets an
+  // item, `on_room` by the reader when a full one is half empty: both must return at once.
+  TokenStream(int n_choices, size_t bound, Notice on_ready, Notice on_room);
+
+  // Writer. A full stream still takes one token and one outcome of every choice.
+  void put(StreamItem item);
+  bool full() const { return full_.load(std::memory_order_relaxed); }
+
+  // Reader. False once every outcome was taken. `deadline` empty: waits for as long as it takes; otherwise
+  // nothing to take by then also gives false.
+  using Clock = std::chrono::steady_clock;
+  bool take(StreamItem& item, std::optional<Clock::time_point> deadline = std::nullopt);
+  bool drained() const;  // every outcome was taken
+
+ private:
+  const size_t bound_;
+  const Notice on_ready_, on_room_;
+  mutable std::mutex mutex_;
+  std::condition_variable ready_;
+  std::vector<StreamItem> ring_;
+  size_t first_ = 0, n_items_ = 0;
+  int n_open_;  // choices whose outcome was not taken
+  std::atomic<bool> full_{false};
+};
+
+}  // namespace ruvltra
