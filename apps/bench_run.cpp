@@ -141,33 +141,14 @@ Result<BenchRunner> BenchRunner::make(const LoadedWeights& model, ThreadPool& po
 }
 
 void BenchRunner::step(size_t first, size_t n_sequences, size_t begin, size_t n, Wanted wanted) {
-  step_tokens_.clear();
-  positions_.clear();
-  seq_of_.clear();
-  slots_.clear();
-  sequences_.clear();
-  for (size_t s = 0; s < n_sequences; ++s) {
-    const std::vector<PageId>& pages = pages_[first + s];
-    for (size_t position = begin; position < begin + n; ++position) {
-      step_tokens_.push_back(tokens_[position]);
-      positions_.push_back(static_cast<int32_t>(position));
-      seq_of_.push_back(static_cast<int32_t>(s));
-      slots_.push_back({pages[position / kPageTokens], static_cast<int32_t>(position % kPageTokens)});
-    }
-    sequences_.push_back({pages});
-    n_filled_[first + s] = std::max(n_filled_[first + s], begin + n);
+  rows_.clear();
+  for (size_t s = first; s < first + n_sequences; ++s) {
+    rows_.add(std::span(tokens_).subspan(begin, n), begin, pages_[s]);
+    n_filled_[s] = std::max(n_filled_[s], begin + n);
   }
-  wanted_.assign(step_tokens_.size(), wanted == Wanted::kAll ? RowOutput::kLogits : RowOutput::kNone);
-  if (wanted == Wanted::kLast) wanted_.back() = RowOutput::kLogits;
-  StepInput in;
-  in.tokens = step_tokens_;
-  in.positions = positions_;
-  in.seq_of = seq_of_;
-  in.kv_slots = slots_;
-  in.rows_wanted = wanted_;
-  in.sequences = sequences_;
-  forward(ctx_, model_->weights, kv_, workspace_, in,
-          StepOutput{.logits = logits_.span(), .hidden = {}, .taps = {}});
+  if (wanted == Wanted::kAll) rows_.want_all(RowOutput::kLogits);
+  if (wanted == Wanted::kLast) rows_.want_last(RowOutput::kLogits);
+  forward(ctx_, model_->weights, kv_, workspace_, rows_.input(), StepOutput{.logits = logits_.span()});
 }
 
 bool BenchRunner::fill(size_t sequence, size_t depth) {

@@ -89,11 +89,7 @@ class BenchRunner {
   std::vector<TokenId> tokens_;             // token of every position
   std::vector<std::vector<PageId>> pages_;  // of every sequence
   std::vector<size_t> n_filled_;            // positions of every sequence that were computed once
-  std::vector<TokenId> step_tokens_;
-  std::vector<int32_t> positions_, seq_of_;
-  std::vector<KvSlot> slots_;
-  std::vector<RowOutput> wanted_;
-  std::vector<StepSequence> sequences_;
+  StepRows rows_;
 };
 
 double mean(std::span<const double> values);

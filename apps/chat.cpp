@@ -53,23 +53,17 @@ size_t n_decoded(const Generation& generation) {
 }  // namespace
 
 Result<Conversation> Conversation::make(const LoadedModel& model, Options options) {
-  const Metadata& metadata = model.file.metadata();
-  std::optional<ChatTemplate> own_template;
-  options.raw = options.raw || !metadata.contains("tokenizer.chat_template");
-  const auto text_of = [&](TokenId id) { return id < 0 ? std::string_view() : model.tokenizer.bytes(id); };
+  std::optional<ChatTemplate> chat_template;
   if (!options.raw) {
-    ASSIGN_OR_RETURN(const std::string_view source, metadata.get_string("tokenizer.chat_template"));
-    if (source != "chatml") {
-      ASSIGN_OR_RETURN(own_template, ChatTemplate::parse(source, text_of(model.tokenizer.bos()),
-                                                         text_of(model.tokenizer.eos())));
-    }
+    ASSIGN_OR_RETURN(chat_template, ChatTemplate::of_model(model.file.metadata(), model.tokenizer));
   }
+  options.raw = !chat_template;
   ASSIGN_OR_RETURN(Session session, Session::make(model.ctx, model.weights, model.tokenizer,
                                                   {.n_context = model.n_context,
                                                    .kv_type = model.kv_type,
                                                    .prefill_rows = kPrefillRows,
                                                    .exact = false}));
-  return Conversation(model, std::move(options), std::move(own_template), std::move(session));
+  return Conversation(model, std::move(options), std::move(chat_template), std::move(session));
 }
 
 Result<std::vector<TokenId>> Conversation::prompt_tokens() const {
@@ -81,7 +75,7 @@ Result<std::vector<TokenId>> Conversation::prompt_tokens() const {
   std::vector<ChatMessage> messages;
   if (options_.system) messages.push_back({"system", *options_.system, {}});
   messages.insert(messages.end(), messages_.begin(), messages_.end());
-  ASSIGN_OR_RETURN(const auto runs, chat_template().render(messages, Json(), true));
+  ASSIGN_OR_RETURN(const auto runs, chat_template_->render(messages, Json(), true));
   return model_->tokenizer.encode(runs);
 }
 

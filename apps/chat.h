@@ -43,21 +43,18 @@ class Conversation {
   Result<void> load_json(const Json& document, const std::string& source);
 
  private:
-  Conversation(const LoadedModel& model, Options options, std::optional<ChatTemplate> own_template,
+  Conversation(const LoadedModel& model, Options options, std::optional<ChatTemplate> chat_template,
                Session session)
       : model_(&model),
         options_(std::move(options)),
-        own_template_(std::move(own_template)),
+        chat_template_(std::move(chat_template)),
         session_(std::move(session)) {}
   Result<std::vector<TokenId>> prompt_tokens() const;
-  const ChatTemplate& chat_template() const {
-    return own_template_ ? *own_template_ : ChatTemplate::chatml();
-  }
   Result<Generation> answer(GenerateParams params, const GenerateHooks& hooks);
 
   const LoadedModel* model_;
   Options options_;
-  std::optional<ChatTemplate> own_template_;  // empty: raw, or the file asks for ChatML by name
+  std::optional<ChatTemplate> chat_template_;  // empty: raw
   Session session_;
   std::vector<ChatMessage> messages_;  // raw: alternately what was given and what was generated
 };

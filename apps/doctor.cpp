@@ -109,14 +109,11 @@ Check check_numa() {
 Result<std::string> inspect_model(const Options& options, const GgufFile& file) {
   ASSIGN_OR_RETURN(const ModelShape shape, ModelShape::from_file(file));
   RETURN_IF_ERROR(check_tensors(shape, file.path().string(), file.tensors()));
-  RETURN_IF_ERROR(Tokenizer::load(file.metadata()));
+  ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::load(file.metadata()));
+  RETURN_IF_ERROR(ChatTemplate::of_model(file.metadata(), tokenizer));
   std::string detail = fmt::format("{}: {} parameters, {}", file.path().string(),
                                    format_count(shape.n_parameters()), quantisation_name(file));
   if (has_random_weights(file.metadata())) detail += ", random weights";
-  if (const auto source = file.metadata().get_string("tokenizer.chat_template");
-      source && *source != "chatml") {
-    RETURN_IF_ERROR(ChatTemplate::parse(*source));
-  }
   if (options.model_option->count() == 0) return detail;
   ProgressBar bar("verifying", ProgressBar::Unit::kBytes, !options.model.no_progress);
   ASSIGN_OR_RETURN(const std::string sha256, verify_file(file, bar.callback()));

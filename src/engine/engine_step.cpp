@@ -202,18 +202,9 @@ void EngineLoop::draw_tokens(const StepPlan& plan, RowOutput form) {
 
 Result<Sampled> EngineLoop::next_token(Answer& answer, const Sequence& sequence, size_t row, RowOutput form) {
   const size_t position = sequence.tokens.size();
-  if (form == RowOutput::kLogits) {
-    return answer.sampler->sample(runner_.logits(row), static_cast<uint32_t>(position),
-                                  static_cast<uint32_t>(sequence.choice));
-  }
-  const BestLogit& best = runner_.best(row);
-  if (!best.finite) {
-    return fail("sampler.not_finite", "logits: position {}: expected finite numbers, found NaN or infinity",
-                position);
-  }
-  Sampled sampled;
-  sampled.token = best.row;
-  return sampled;
+  if (form == RowOutput::kBest) return Sampler::take(runner_.best(row), position);
+  return answer.sampler->sample(runner_.logits(row), static_cast<uint32_t>(position),
+                                static_cast<uint32_t>(sequence.choice));
 }
 
 // The order of the tests for an end: stop token, stop string, max_tokens and with it the context.

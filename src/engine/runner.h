@@ -39,9 +39,9 @@ class Runner {
   Workspace& workspace() { return workspace_; }  // idle between steps
 
   // A step is begun, gets its parts, and is run. *Requires*: at most max_rows rows and max_parts parts.
-  void begin();
+  void begin() { rows_.clear(); }
   void add(const StepPart& part);
-  size_t n_rows() const { return tokens_.size(); }
+  size_t n_rows() const { return rows_.n_rows(); }
 
   // `form` is kLogits, or kBest if no wanted row is needed in full. never_best: ascending, tokens kBest
   // leaves out.
@@ -62,11 +62,7 @@ class Runner {
   Workspace workspace_;
   AlignedBuffer<float> logits_;  // (max_parts, n_vocab)
   std::vector<BestLogit> best_;  // (max_parts)
-  std::vector<TokenId> tokens_;  // of the step, as in StepInput
-  std::vector<int32_t> positions_, seq_of_;
-  std::vector<KvSlot> slots_;
-  std::vector<RowOutput> wanted_;
-  std::vector<StepSequence> sequences_;
+  StepRows rows_;
 };
 
 }  // namespace ruvltra

@@ -202,6 +202,16 @@ bool Sampler::counts() const {
   return params_.repeat_penalty != 1 || params_.frequency_penalty != 0 || params_.presence_penalty != 0;
 }
 
+Result<Sampled> Sampler::take(const BestLogit& best, size_t position) {
+  if (!best.finite) {
+    return fail("sampler.not_finite", "logits: position {}: expected finite numbers, found NaN or infinity",
+                position);
+  }
+  Sampled sampled;
+  sampled.token = best.row;
+  return sampled;
+}
+
 void Sampler::accept_prompt(std::span<const TokenId> tokens) {
   if (!counts()) return;
   for (const TokenId token : tokens) ++counts_[token].prompt;

@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "ops/greedy.h"
 #include "ruvltra/error.h"
 #include "ruvltra/types.h"
 #include "text/tokenizer.h"
@@ -36,6 +37,9 @@ class Sampler {
 
   // True if the draw is the likeliest token of the model's own row and nothing more is asked.
   static bool takes_likeliest(const SamplingParams& params);
+
+  // The draw of such a request, from the likeliest token alone. Error: sampler.not_finite.
+  static Result<Sampled> take(const BestLogit& best, size_t position);
 
   // Tokens of the prompt count for the repeat penalty, generated ones for all three.
   void accept_prompt(std::span<const TokenId> tokens);

@@ -67,14 +67,7 @@ void Session::compute(std::span<const TokenId> tokens, bool want_output) {
 }
 
 Result<Sampled> Session::next_token(Sampler& sampler, uint32_t position) {
-  if (!greedy_) return sampler.sample(logits_.span(), position, 0);
-  if (!best_.finite) {
-    return fail("sampler.not_finite", "logits: position {}: expected finite numbers, found NaN or infinity",
-                position);
-  }
-  Sampled sampled;
-  sampled.token = best_.row;
-  return sampled;
+  return greedy_ ? Sampler::take(best_, position) : sampler.sample(logits_.span(), position, 0);
 }
 
 // False if asked to stop.

@@ -187,6 +187,18 @@ Result<ModelShape> ModelShape::from_metadata(const Metadata& metadata, std::span
   return shape;
 }
 
+void ModelShape::describe(MediumConfig& config) const {
+  config.n_layers = static_cast<int>(n_layers);
+  config.d_model = static_cast<int>(d_model);
+  config.n_heads = static_cast<int>(n_heads);
+  config.n_kv_heads = static_cast<int>(n_kv_heads);
+  config.d_head = static_cast<int>(d_head);
+  config.d_ff = static_cast<int>(d_ff);
+  config.vocab_size = static_cast<int>(n_vocab);
+  config.context_length = static_cast<int>(context_length);
+  config.rope_theta = static_cast<float>(rope_theta);
+}
+
 ModelShape ModelShape::from_config(const MediumConfig& config, bool tied) {
   ModelShape shape;
   shape.n_layers = static_cast<size_t>(config.n_layers);

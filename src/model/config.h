@@ -38,8 +38,9 @@ struct ModelShape {
   static Result<ModelShape> from_file(const GgufFile& file) {
     return from_metadata(file.metadata(), file.tensors());
   }
-  // The shape of a configuration, for models made without a file.
+  // The shape of a configuration, for models made without a file; and the other way round.
   static ModelShape from_config(const MediumConfig& config, bool tied);
+  void describe(MediumConfig& config) const;
 };
 
 // One tensor a model must have.

@@ -7,6 +7,56 @@
 
 namespace ruvltra {
 
+void StepRows::reserve(size_t n_rows, size_t n_sequences) {
+  tokens_.reserve(n_rows);
+  positions_.reserve(n_rows);
+  seq_of_.reserve(n_rows);
+  slots_.reserve(n_rows);
+  wanted_.reserve(n_rows);
+  sequences_.reserve(n_sequences);
+}
+
+void StepRows::clear() {
+  tokens_.clear();
+  positions_.clear();
+  seq_of_.clear();
+  slots_.clear();
+  wanted_.clear();
+  sequences_.clear();
+}
+
+void StepRows::add(std::span<const TokenId> tokens, size_t first_position, std::span<const PageId> pages,
+                   bool writes) {
+  const auto sequence = static_cast<int32_t>(sequences_.size());
+  sequences_.push_back({pages});
+  for (size_t t = 0; t < tokens.size(); ++t) {
+    const size_t position = first_position + t;
+    const PageId page = writes ? pages[position / kPageTokens] : kNoPage;
+    tokens_.push_back(tokens[t]);
+    positions_.push_back(static_cast<int32_t>(position));
+    seq_of_.push_back(sequence);
+    slots_.push_back({page, static_cast<int32_t>(position % kPageTokens)});
+    wanted_.push_back(RowOutput::kNone);
+  }
+}
+
+void StepRows::want_all(RowOutput form) { std::fill(wanted_.begin(), wanted_.end(), form); }
+
+void StepRows::change(RowOutput from, RowOutput to) {
+  std::replace(wanted_.begin(), wanted_.end(), from, to);
+}
+
+StepInput StepRows::input() const {
+  StepInput in;
+  in.tokens = tokens_;
+  in.positions = positions_;
+  in.seq_of = seq_of_;
+  in.kv_slots = slots_;
+  in.rows_wanted = wanted_;
+  in.sequences = sequences_;
+  return in;
+}
+
 SingleSequence::SingleSequence(size_t first_page, size_t n_pages) : pages_(n_pages) {
   std::iota(pages_.begin(), pages_.end(), static_cast<PageId>(first_page));
 }
@@ -17,28 +67,13 @@ void SingleSequence::truncate(size_t n_tokens) {
 }
 
 StepInput SingleSequence::append(std::span<const TokenId> tokens, Rows rows, RowOutput form) {
-  const size_t n = tokens.size();
-  CHECK(n_tokens_ + n <= capacity());
-  positions_.resize(n);
-  slots_.resize(n);
-  seq_of_.assign(n, 0);
-  wanted_.assign(n, rows == Rows::kAll ? form : RowOutput::kNone);
-  if (rows == Rows::kLast && n > 0) wanted_.back() = form;
-  for (size_t t = 0; t < n; ++t) {
-    const size_t position = n_tokens_ + t;
-    positions_[t] = static_cast<int32_t>(position);
-    slots_[t] = {pages_[position / kPageTokens], static_cast<int32_t>(position % kPageTokens)};
-  }
-  n_tokens_ += n;
-  view_.pages = pages_;
-  StepInput step;
-  step.tokens = tokens;
-  step.positions = positions_;
-  step.seq_of = seq_of_;
-  step.kv_slots = slots_;
-  step.rows_wanted = wanted_;
-  step.sequences = {&view_, 1};
-  return step;
+  CHECK(n_tokens_ + tokens.size() <= capacity());
+  rows_.clear();
+  rows_.add(tokens, n_tokens_, pages_);
+  n_tokens_ += tokens.size();
+  if (rows == Rows::kAll) rows_.want_all(form);
+  if (rows == Rows::kLast && !tokens.empty()) rows_.want_last(form);
+  return rows_.input();
 }
 
 }  // namespace ruvltra

@@ -52,6 +52,36 @@ struct StepOutput {
   std::span<BestLogit> best = {};  // (rows wanting the best token); its row is the token
 };
 
+// Gathers the rows of a step, sequence by sequence. Thread safety: none.
+class StepRows {
+ public:
+  // Later steps of at most so many rows and sequences allocate nothing.
+  void reserve(size_t n_rows, size_t n_sequences);
+  void clear();
+
+  // Rows of one more sequence: `tokens` at first_position and on, none of them wanted. With `writes` their K
+  // and V go to `pages`, else they are in the cache already. *Requires*: pages cover the positions and stay
+  // until the step has run.
+  void add(std::span<const TokenId> tokens, size_t first_position, std::span<const PageId> pages,
+           bool writes = true);
+  // What is wanted of the last row, or of all.
+  void want_last(RowOutput form) { wanted_.back() = form; }
+  void want_all(RowOutput form);
+  // Rows wanted in one form become wanted in another.
+  void change(RowOutput from, RowOutput to);
+
+  size_t n_rows() const { return tokens_.size(); }
+  size_t n_sequences() const { return sequences_.size(); }
+  StepInput input() const;  // valid until the next change
+
+ private:
+  std::vector<TokenId> tokens_;
+  std::vector<int32_t> positions_, seq_of_;
+  std::vector<KvSlot> slots_;
+  std::vector<RowOutput> wanted_;
+  std::vector<StepSequence> sequences_;
+};
+
 // The plain way to build steps: one sequence that owns pages first_page, first_page + 1, ... of a pool.
 class SingleSequence {
  public:
@@ -63,17 +93,14 @@ class SingleSequence {
 
   // Which rows of an appended chunk are wanted, all in the same form.
   enum class Rows { kNone, kLast, kAll };
-  // The step that computes `tokens` at the next positions, and counts them. Valid until the next call; the
-  // tokens must stay. *Requires*: n_tokens() + tokens.size() <= capacity().
+  // The step that computes `tokens` at the next positions, and counts them. Valid until the next call.
+  // *Requires*: n_tokens() + tokens.size() <= capacity().
   StepInput append(std::span<const TokenId> tokens, Rows rows, RowOutput form = RowOutput::kLogits);
 
  private:
   size_t n_tokens_ = 0;
   std::vector<PageId> pages_;
-  StepSequence view_;
-  std::vector<int32_t> positions_, seq_of_;
-  std::vector<KvSlot> slots_;
-  std::vector<RowOutput> wanted_;
+  StepRows rows_;
 };
 
 }  // namespace ruvltra

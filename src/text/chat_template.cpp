@@ -112,6 +112,15 @@ Result<ChatTemplate> ChatTemplate::parse(std::string_view source, std::string_vi
       Program{std::move(tree), std::string(bos_text), std::string(eos_text)}));
 }
 
+Result<std::optional<ChatTemplate>> ChatTemplate::of_model(const Metadata& metadata,
+                                                           const Tokenizer& tokenizer) {
+  if (!metadata.contains("tokenizer.chat_template")) return std::nullopt;
+  ASSIGN_OR_RETURN(const std::string_view source, metadata.get_string("tokenizer.chat_template"));
+  const auto text_of = [&](TokenId id) { return id < 0 ? std::string_view() : tokenizer.bytes(id); };
+  return parse(source == "chatml" ? std::string_view(kChatmlSource) : source, text_of(tokenizer.bos()),
+               text_of(tokenizer.eos()));
+}
+
 const ChatTemplate& ChatTemplate::chatml() {
   static const ChatTemplate instance = [] {
     auto parsed = parse(kChatmlSource);

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/json.h"
+#include "gguf/metadata.h"
 #include "ruvltra/error.h"
 #include "ruvltra/types.h"
 #include "text/tokenizer.h"
@@ -23,8 +25,10 @@ class ChatTemplate {
   // bos_token and eos_token print.
   static Result<ChatTemplate> parse(std::string_view source, std::string_view bos_text = "",
                                     std::string_view eos_text = "");
-  // Qwen2.5's own ChatML text, for files that ask for it by name or hold no template.
+  // Qwen2.5's own ChatML text.
   static const ChatTemplate& chatml();
+  // What tokenizer.chat_template of a model file says, by its text or by the name "chatml"; none without it.
+  static Result<std::optional<ChatTemplate>> of_model(const Metadata& metadata, const Tokenizer& tokenizer);
 
   ChatTemplate(ChatTemplate&&) noexcept;
   ChatTemplate& operator=(ChatTemplate&&) noexcept;
