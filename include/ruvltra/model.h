@@ -33,8 +33,9 @@ enum class Pooling { kMean, kLast };
 class MediumModel {
  public:
   // Reads and checks the file, takes the memory of weights, KV cache and steps, and starts the engine. The
-  // file's metadata rules over the shape in `config`. Errors: config.*, gguf.*, model.*, weights.*,
-  // tokenizer.*, template.*, memory.limit, isa.*.
+  // file's metadata rules over the shape in `config`. Speculation, learning and routing are not built yet:
+  // asking for more of them than the variant's preset does is config.not_built. Errors: config.*, gguf.*,
+  // model.*, weights.*, tokenizer.*, template.*, memory.limit, isa.*.
   static Result<MediumModel> load(const std::filesystem::path& gguf, MediumConfig config = {});
 
   MediumModel(MediumModel&&) noexcept;
@@ -67,8 +68,8 @@ class MediumModel {
   GenerateParams default_params() const;
 
   // Logits of every token of a fresh sequence. `positions`, if given, must be 0, 1, 2, ... Errors:
-  // request.empty_prompt, request.too_long, request.token, request.positions, memory.exhausted,
-  // engine.stopped.
+  // request.empty_prompt, request.too_long, request.token, request.positions, memory.limit
+  // (n_tokens x n_vocab x 4 bytes are not there), memory.exhausted, engine.stopped.
   Result<Logits> forward(std::span<const TokenId> tokens, std::span<const int> positions = {});
 
   // The residual stream after `layer` (-1: the last one), pooled over the text: (d_model), not normalised.

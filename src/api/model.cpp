@@ -6,6 +6,7 @@
 #include "api/model_parts.h"
 #include "base/fail.h"
 #include "base/utf8.h"
+#include "model/memory.h"
 
 namespace ruvltra {
 
@@ -69,7 +70,7 @@ Result<std::string> MediumModel::detokenize(std::span<const TokenId> tokens) con
 }
 
 Prompt MediumModel::prompt(std::string_view text, bool raw) const {
-  if (raw || !impl_->parts->has_template) return std::string(text);
+  if (raw || !impl_->parts->chat_template) return std::string(text);
   return std::vector<ChatMessage>{{"user", std::string(text), {}}};
 }
 
@@ -141,6 +142,11 @@ Result<Logits> MediumModel::forward(std::span<const TokenId> tokens, std::span<c
                   tokens.size() - 1, positions.size(), positions[0]);
   }
   const ModelShape& shape = impl_->parts->weights.shape;
+  MemoryNeed need;
+  need.scratch_bytes = tokens.size() * shape.n_vocab * sizeof(float);
+  need.kv_bytes =
+      KvPool::pages_for(tokens.size()) * KvPool::page_bytes(shape, impl_->parts->config.paged_config.kv_type);
+  RETURN_IF_ERROR(check_memory(need, 0, "logits of every token"));
   Logits logits;
   logits.n_tokens = tokens.size();
   logits.n_vocab = shape.n_vocab;

@@ -17,15 +17,30 @@ namespace {
 void apply_shape(const ModelShape& shape, MediumConfig& config) {
   const size_t n_context = std::min({shape.context_length, static_cast<size_t>(config.context_length),
                                      config.paged_config.max_pages_per_sequence * kPageTokens});
-  config.n_layers = static_cast<int>(shape.n_layers);
-  config.d_model = static_cast<int>(shape.d_model);
-  config.n_heads = static_cast<int>(shape.n_heads);
-  config.n_kv_heads = static_cast<int>(shape.n_kv_heads);
-  config.d_head = static_cast<int>(shape.d_head);
-  config.d_ff = static_cast<int>(shape.d_ff);
-  config.vocab_size = static_cast<int>(shape.n_vocab);
-  config.rope_theta = static_cast<float>(shape.rope_theta);
+  shape.describe(config);
   config.context_length = static_cast<int>(n_context);
+}
+
+// What a configuration asks for beyond its variant must be there.
+Result<void> check_built(const MediumConfig& config) {
+  const MediumConfig preset = MediumConfig::preset(config.variant);
+  const std::pair<const char*, bool> asked[] = {
+      {"use_paged_attention", config.use_paged_attention != preset.use_paged_attention},
+      {"use_flash_attention", config.use_flash_attention != preset.use_flash_attention},
+      {"use_speculative_decoding", config.use_speculative_decoding != preset.use_speculative_decoding},
+      {"draft_model_path", config.draft_model_path != preset.draft_model_path},
+      {"sona_config.learn", config.sona_config.learn != preset.sona_config.learn},
+      {"enable_reasoning_bank", config.enable_reasoning_bank != preset.enable_reasoning_bank},
+      {"enable_agent_routing", config.enable_agent_routing != preset.enable_agent_routing},
+  };
+  for (const auto& [field, changed] : asked) {
+    if (changed) {
+      return fail(ErrorKind::kUnsupported, "config.not_built",
+                  "config.{}: expected the variant's own value, another one has no effect in this version",
+                  field);
+    }
+  }
+  return {};
 }
 
 // Every sequence at its longest, but no more than a quarter of the memory there is; at least one page each.
@@ -36,13 +51,6 @@ size_t kv_pages(const ModelShape& shape, const MediumConfig& config) {
   const size_t most = KvPool::pages_for(static_cast<size_t>(config.context_length)) * parallel;
   const auto memory = available_memory();
   return memory ? std::clamp(*memory / 4 / page_bytes, parallel, std::max(most, parallel)) : most;
-}
-
-Result<std::optional<ChatTemplate>> load_template(const Metadata& metadata, const Tokenizer& tokenizer) {
-  const auto text_of = [&](TokenId id) { return id < 0 ? std::string_view() : tokenizer.bytes(id); };
-  ASSIGN_OR_RETURN(const std::string_view source, metadata.get_string("tokenizer.chat_template"));
-  if (source == "chatml") return std::nullopt;
-  return ChatTemplate::parse(source, text_of(tokenizer.bos()), text_of(tokenizer.eos()));
 }
 
 Runner::Options step_options(const ModelShape& shape, const MediumConfig& config) {
@@ -70,6 +78,7 @@ EngineLoop::Options loop_options(const Runner::Options& steps, const MediumConfi
 
 Result<std::unique_ptr<ModelParts>> ModelParts::load(const std::filesystem::path& path, MediumConfig config) {
   RETURN_IF_ERROR(config.validate());
+  RETURN_IF_ERROR(check_built(config));
   ASSIGN_OR_RETURN(const KernelTable* kernels, kernel_table(config.isa));
   ASSIGN_OR_RETURN(const GgufFile file, GgufFile::open(path));
   ASSIGN_OR_RETURN(const ModelShape shape, ModelShape::from_file(file));
@@ -83,11 +92,7 @@ Result<std::unique_ptr<ModelParts>> ModelParts::load(const std::filesystem::path
   RETURN_IF_ERROR(check_memory(need, config.memory_limit_bytes, path.string()));
 
   ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::load(file.metadata()));
-  std::optional<ChatTemplate> own_template;
-  const bool has_template = file.metadata().contains("tokenizer.chat_template");
-  if (has_template) {
-    ASSIGN_OR_RETURN(own_template, load_template(file.metadata(), tokenizer));
-  }
+  ASSIGN_OR_RETURN(auto chat_template, ChatTemplate::of_model(file.metadata(), tokenizer));
   auto pool = std::make_unique<ThreadPool>(config.n_threads > 0 ? config.n_threads : default_threads());
   config.n_threads = pool->n_threads();
   config.isa = kernels->isa;
@@ -99,8 +104,7 @@ Result<std::unique_ptr<ModelParts>> ModelParts::load(const std::filesystem::path
   std::unique_ptr<ModelParts> parts(new ModelParts{.config = std::move(config),
                                                    .name = name,
                                                    .tokenizer = std::move(tokenizer),
-                                                   .own_template = std::move(own_template),
-                                                   .has_template = has_template,
+                                                   .chat_template = std::move(chat_template),
                                                    .pool = std::move(pool),
                                                    .weights = std::move(weights),
                                                    .loop = nullptr});
@@ -110,14 +114,13 @@ Result<std::unique_ptr<ModelParts>> ModelParts::load(const std::filesystem::path
 }
 
 Result<std::vector<TokenId>> ModelParts::tokens_of(std::span<const ChatMessage> messages) const {
-  if (!has_template) {
+  if (!chat_template) {
     return fail(ErrorKind::kUsage, "model.no_template",
                 "messages: expected a model with a chat template; continue text instead");
   }
   if (messages.empty())
     return fail(ErrorKind::kUsage, "request.empty_prompt", "messages: expected at least one, found none");
-  const ChatTemplate& chat_template = own_template ? *own_template : ChatTemplate::chatml();
-  ASSIGN_OR_RETURN(const auto runs, chat_template.render(messages, Json(), true));
+  ASSIGN_OR_RETURN(const auto runs, chat_template->render(messages, Json(), true));
   return tokenizer.encode(runs);
 }
 

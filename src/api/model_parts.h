@@ -22,8 +22,7 @@ struct ModelParts {
   MediumConfig config;  // with what took effect
   std::string name;
   Tokenizer tokenizer;
-  std::optional<ChatTemplate> own_template;
-  bool has_template = false;  // own_template, or ChatML by name
+  std::optional<ChatTemplate> chat_template;
   std::unique_ptr<ThreadPool> pool;
   Weights weights;
   std::unique_ptr<EngineLoop> loop;  // last: it stops before what it uses goes

@@ -344,6 +344,15 @@ TEST_F(ModelTest, ForwardGivesTheRowsAnswersAreDrawnFrom) {
 }
 
 // Bit for bit the same in steps of any size, and beside requests.
+TEST_F(ModelTest, WhatIsNotBuiltIsRefused) {
+  MediumConfig learning = small_config();
+  learning.sona_config.learn = LearnMode::kOn;
+  EXPECT_EQ(MediumModel::load(kModel, learning).error().id, "config.not_built");
+  MediumConfig draft = small_config();
+  draft.draft_model_path = "draft.gguf";
+  EXPECT_EQ(MediumModel::load(kModel, draft).error().id, "config.not_built");
+}
+
 TEST_F(ModelTest, EmbeddingsPoolTheResidualStream) {
   MediumConfig config = small_config();
   config.engine.step_rows = 12;
