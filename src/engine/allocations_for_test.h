@@ -1,4 +1,5 @@
-// Counts what is asked for through operator new, in all threads of the test program.
+// Counts what is asked for through operator new, in all threads of the test program, and refuses it on
+// request.
 #pragma once
 
 #include <cstddef>
@@ -6,5 +7,9 @@
 namespace ruvltra::testing {
 
 size_t n_allocations();  // since the program began
+
+// Of the calling thread, the n-th allocation from now on throws std::bad_alloc, once; 0: none does.
+void fail_allocation(size_t n);
+size_t n_failed_allocations();  // of all threads, since the program began
 
 }  // namespace ruvltra::testing

@@ -6,15 +6,23 @@
 
 namespace ruvltra::testing {
 namespace {
-std::atomic<size_t> count{0};
-}
+std::atomic<size_t> count{0}, n_failed{0};
+thread_local size_t n_until_failure = 0;
+}  // namespace
 
 size_t n_allocations() { return count.load(); }
+void fail_allocation(size_t n) { n_until_failure = n; }
+size_t n_failed_allocations() { return n_failed.load(); }
 
 }  // namespace ruvltra::testing
 
 void* operator new(size_t n, const std::nothrow_t&) noexcept {
-  ++ruvltra::testing::count;
+  using namespace ruvltra::testing;
+  ++count;
+  if (n_until_failure > 0 && --n_until_failure == 0) {
+    ++n_failed;
+    return nullptr;
+  }
   return std::malloc(n);
 }
 void* operator new(size_t n) {

@@ -68,6 +68,7 @@ EngineLoop::EngineLoop(Runner runner, const Tokenizer& tokenizer, const Options&
       runner_(std::move(runner)),
       scheduler_(scheduler_options(options)),
       weight_bytes_per_step_(runner_.weights().bytes_per_token()) {
+  ended_.reserve(options.steps.max_parts + options.max_queued);
   now_.n_pages = options.steps.n_pages;
   now_.page_bytes = KvPool::page_bytes(runner_.weights().shape, options.steps.kv_type);
   publish_stats();
@@ -154,8 +155,9 @@ Result<EngineLoop::Ticket> EngineLoop::submit(std::vector<TokenId> prompt, Gener
   if (!params.seed) params.seed = random_seed() >> 11;  // 53 bits: exact in every JSON reader
   const auto n_choices = static_cast<size_t>(params.n);
   auto active = std::make_unique<Active>();
-  active->stream = std::make_shared<TokenStream>(params.n, options_.stream_tokens, std::move(on_ready),
-                                                 [inbox = inbox_] { inbox->ring(); });
+  active->stream = std::make_shared<TokenStream>(
+      params.n, options_.stream_tokens, std::move(on_ready), [inbox = inbox_] { inbox->ring(); },
+      static_cast<size_t>(params.n_logprobs));
   active->greedy = Sampler::takes_likeliest(params);
   active->sampling = params;
   active->spec = sequence_spec(std::move(prompt), params, treatment);
@@ -202,6 +204,8 @@ Result<void> EngineLoop::between_steps(Piece piece) {
   inbox_->has_news = true;
   inbox_->news.notify_one();
   inbox_->side_work_done.wait(lock, [&] { return work.done; });
+  if (work.lacked_memory)
+    return fail(ErrorKind::kMemory, "memory.exhausted", "work between steps: there was no memory");
   if (!work.ran) return stopped();
   return {};
 }

@@ -28,7 +28,8 @@ namespace ruvltra {
 // outlive the loop and belong to it while it lives.
 // Invariants: 1. every answer of a submitted request gets exactly one outcome, at the latest when the loop
 // stops; 2. tokens and log-probabilities depend on model, prompt, parameters and seed alone; 3. the loop
-// waits for nobody but the thread pool while it has work.
+// waits for nobody but the thread pool while it has work; 4. a request for which there is no memory fails
+// alone (memory.exhausted).
 class EngineLoop {
  public:
   struct Options {
@@ -62,7 +63,7 @@ class EngineLoop {
   EngineStats stats() const;
 
   // Work of another kind that needs the loop's thread and memory: called once between every two steps until
-  // it returns true. Waits for that. Error: engine.stopped (busy).
+  // it returns true. Waits for that. Errors: engine.stopped (busy); memory.exhausted if it threw bad_alloc.
   using Piece = std::function<bool(Runner&)>;
   Result<void> between_steps(Piece piece);
 
@@ -95,6 +96,7 @@ class EngineLoop {
   struct SideWork {
     Piece piece;
     bool done = false, ran = false;  // guarded by the inbox's mutex
+    bool lacked_memory = false;
   };
   // What other threads leave for the loop.
   struct Inbox {
@@ -124,13 +126,16 @@ class EngineLoop {
   bool do_side_work();
   void finish_side_work(SideWork& work, bool ran);
   bool do_step();
-  void begin(Sequence& sequence);
+  bool begin_admitted(const StepPlan& plan);
+  bool begin(Sequence& sequence);
   RowOutput run_step(const StepPlan& plan);
   void draw_tokens(const StepPlan& plan, RowOutput form);
+  void draw_row(Sequence& sequence, size_t row, RowOutput form);
   void draw_token(Sequence& sequence, size_t row, RowOutput form);
   Result<Sampled> next_token(Answer& answer, const Sequence& sequence, size_t row, RowOutput form);
   void end_sequence(Sequence& sequence, FinishReason reason, const std::optional<Error>& error = {});
   void end_answer(Active& active, size_t choice, FinishReason reason, const std::optional<Error>& error);
+  void fail_for_memory(Active& active);
   void forget_ended();
   void stop_all();
   void publish_stats();

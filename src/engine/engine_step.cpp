@@ -1,6 +1,7 @@
 // What the loop's own thread does.
 #include <algorithm>
 #include <chrono>
+#include <new>
 #include <utility>
 
 #include "base/check.h"
@@ -19,6 +20,19 @@ double seconds_between(TokenStream::Clock::time_point begin, TokenStream::Clock:
 
 FinishReason finish_reason(EndReason reason) {
   return reason == EndReason::kCancelled ? FinishReason::kCancelled : FinishReason::kTimeout;
+}
+
+// Short enough to need no memory.
+Error no_memory() { return {ErrorKind::kMemory, "memory.exhausted", "out of memory"}; }
+
+// The error made by `make`, or what can still be said where its text finds no memory.
+template <class Make>
+Error error_from(Make&& make) {
+  try {
+    return make();
+  } catch (const std::bad_alloc&) {
+    return no_memory();
+  }
 }
 
 }  // namespace
@@ -46,8 +60,7 @@ bool EngineLoop::take_inbox(bool wait) {
     if (inbox_->stop) return false;
     std::swap(inbox_->submitted, submitted_);
     std::swap(inbox_->cancelled, cancelled_);
-    side_work_.insert(side_work_.end(), inbox_->side_work.begin(), inbox_->side_work.end());
-    inbox_->side_work.clear();
+    if (side_work_.empty()) std::swap(inbox_->side_work, side_work_);
   }
   for (auto& active : submitted_) start_request(std::move(active));
   for (const RequestId id : cancelled_) {
@@ -60,15 +73,19 @@ bool EngineLoop::take_inbox(bool wait) {
 
 void EngineLoop::start_request(std::unique_ptr<Active> owned) {
   Active& active = *owned;
-  active_.emplace(active.id, std::move(owned));
   ++now_.n_submitted;
-  auto sequence = scheduler_.submit(std::move(active.spec), now_ms());
-  if (sequence) {
-    active.answers[0].sequence = *sequence;
-    return;
+  try {
+    active_[active.id] = std::move(owned);
+    auto sequence = scheduler_.submit(std::move(active.spec), now_ms());
+    if (sequence) {
+      active.answers[0].sequence = *sequence;
+      return;
+    }
+    for (size_t choice = 0; choice < active.answers.size(); ++choice)
+      end_answer(active, choice, FinishReason::kFailed, sequence.error());
+  } catch (const std::bad_alloc&) {
+    fail_for_memory(active);
   }
-  for (size_t choice = 0; choice < active.answers.size(); ++choice)
-    end_answer(active, choice, FinishReason::kFailed, sequence.error());
 }
 
 void EngineLoop::cancel_request(Active& active, std::optional<Error> reason) {
@@ -89,10 +106,11 @@ void EngineLoop::watch_readers() {
       if (answer.sequence != nullptr) scheduler_.set_paused(*answer.sequence, full);
     }
     if (full && seconds_between(active->paused_since, Clock::now()) > options_.slow_reader_seconds) {
-      cancel_request(*active,
-                     Error{ErrorKind::kCancelled, "request.slow_reader",
-                           fmt::format("stream: expected a reader, {} tokens were not taken for {} s",
-                                       options_.stream_tokens, options_.slow_reader_seconds)});
+      cancel_request(*active, error_from([this] {
+        return Error{ErrorKind::kCancelled, "request.slow_reader",
+                     fmt::format("stream: expected a reader, {} tokens were not taken for {} s",
+                                 options_.stream_tokens, options_.slow_reader_seconds)};
+      }));
     }
   }
 }
@@ -100,7 +118,13 @@ void EngineLoop::watch_readers() {
 bool EngineLoop::do_side_work() {
   if (side_work_.empty()) return false;
   SideWork& work = *side_work_.front();
-  if (work.piece(runner_)) {
+  bool done = true;
+  try {
+    done = work.piece(runner_);
+  } catch (const std::bad_alloc&) {
+    work.lacked_memory = true;
+  }
+  if (done) {
     side_work_.erase(side_work_.begin());
     finish_side_work(work, true);
   }
@@ -119,7 +143,6 @@ bool EngineLoop::do_step() {
   const auto begun = Clock::now();
   const StepPlan& plan = scheduler_.plan(now_ms());
   for (Sequence* sequence : plan.ended) end_sequence(*sequence, finish_reason(sequence->end));
-  for (Sequence* sequence : plan.admitted) begin(*sequence);
   for (const PageWork& work : plan.page_work) {
     if (work.from == kNoPage) {
       runner_.kv().clear_page(work.to);
@@ -127,6 +150,7 @@ bool EngineLoop::do_step() {
       runner_.kv().copy_page(work.from, work.to);
     }
   }
+  if (!begin_admitted(plan)) return true;
   if (plan.entries.empty()) return false;
   const auto planned = Clock::now();
   const RowOutput form = run_step(plan);
@@ -143,11 +167,23 @@ bool EngineLoop::do_step() {
   return true;
 }
 
-// Admitted for the first time, or again after a preemption.
-void EngineLoop::begin(Sequence& sequence) {
+// False if memory was lacking: the step is given up, and with it the requests that could not begin.
+bool EngineLoop::begin_admitted(const StepPlan& plan) {
+  bool all = true;
+  for (Sequence* sequence : plan.admitted) all &= begin(*sequence);
+  if (all) return true;
+  if (!plan.entries.empty()) scheduler_.abandon_step();
+  for (Sequence* sequence : plan.admitted) {
+    Active& active = *static_cast<Active*>(sequence->spec.owner);
+    if (!active.has_begun) fail_for_memory(active);
+  }
+  return false;
+}
+
+// Admitted for the first time, or again after a preemption. False without the memory for its samplers.
+bool EngineLoop::begin(Sequence& sequence) try {
   Active& active = *static_cast<Active*>(sequence.spec.owner);
-  if (active.has_begun) return;
-  active.has_begun = true;
+  if (active.has_begun) return true;
   active.begun = Clock::now();
   active.n_cached = sequence.n_cached;
   const std::span prompt(sequence.tokens.data(), sequence.n_prompt);
@@ -157,6 +193,10 @@ void EngineLoop::begin(Sequence& sequence) {
     answer.sampler = std::move(*sampler);
     answer.sampler->accept_prompt(prompt);
   }
+  active.has_begun = true;
+  return true;
+} catch (const std::bad_alloc&) {
+  return false;
 }
 
 RowOutput EngineLoop::run_step(const StepPlan& plan) {
@@ -184,19 +224,27 @@ void EngineLoop::draw_tokens(const StepPlan& plan, RowOutput form) {
   size_t row = 0;
   for (const StepEntry& entry : plan.entries) {
     if (!entry.wants_row) continue;
-    Sequence& sequence = *entry.sequence;
-    Active& active = *static_cast<Active*>(sequence.spec.owner);
-    const bool begins = sequence.n_samples_due > 0;
-    while (sequence.n_samples_due > 0) {
-      Sequence& child = scheduler_.fork(sequence);
-      active.answers[child.choice].sequence = &child;
-    }
-    if (begins) {
-      for (Answer& answer : active.answers) draw_token(*answer.sequence, row, form);
-    } else {
-      draw_token(sequence, row, form);
+    try {
+      draw_row(*entry.sequence, row, form);
+    } catch (const std::bad_alloc&) {
+      fail_for_memory(*static_cast<Active*>(entry.sequence->spec.owner));
     }
     ++row;
+  }
+}
+
+void EngineLoop::draw_row(Sequence& sequence, size_t row, RowOutput form) {
+  if (sequence.phase == Phase::kEnded) return;  // with another answer to its request
+  Active& active = *static_cast<Active*>(sequence.spec.owner);
+  const bool begins = sequence.n_samples_due > 0;
+  while (sequence.n_samples_due > 0) {
+    Sequence& child = scheduler_.fork(sequence);
+    active.answers[child.choice].sequence = &child;
+  }
+  if (begins) {
+    for (Answer& answer : active.answers) draw_token(*answer.sequence, row, form);
+  } else {
+    draw_token(sequence, row, form);
   }
 }
 
@@ -204,7 +252,8 @@ Result<Sampled> EngineLoop::next_token(Answer& answer, const Sequence& sequence,
   const size_t position = sequence.tokens.size();
   if (form == RowOutput::kBest) return Sampler::take(runner_.best(row), position);
   return answer.sampler->sample(runner_.logits(row), static_cast<uint32_t>(position),
-                                static_cast<uint32_t>(sequence.choice));
+                                static_cast<uint32_t>(sequence.choice),
+                                static_cast<Active*>(sequence.spec.owner)->stream->spare_top());
 }
 
 // The order of the tests for an end: stop token, stop string, max_tokens and with it the context.
@@ -251,7 +300,8 @@ void EngineLoop::end_answer(Active& active, size_t choice, FinishReason reason,
   if (answer.ended) return;
   answer.ended = true;
   const auto now = Clock::now();
-  Outcome outcome{.reason = reason, .n_cached = active.n_cached, .timings = {}, .error = error};
+  Outcome outcome{.reason = reason, .n_cached = active.n_cached, .timings = {}, .error = {}};
+  if (error) outcome.error = error_from([&] { return *error; });
   Timings& timings = outcome.timings;
   timings.queue_seconds = seconds_between(active.submitted, active.has_begun ? active.begun : now);
   const auto prompt_done = answer.n_tokens > 0 ? answer.first_token : now;
@@ -273,17 +323,29 @@ void EngineLoop::end_answer(Active& active, size_t choice, FinishReason reason,
                                         : now_.n_finished);
 }
 
+// Ends all answers of a request for which there is no memory, wherever it stands. Not inside a step.
+void EngineLoop::fail_for_memory(Active& active) {
+  for (size_t choice = 0; choice < active.answers.size(); ++choice) {
+    if (Sequence* sequence = active.answers[choice].sequence)
+      scheduler_.finish(*sequence, EndReason::kFailed);
+    end_answer(active, choice, FinishReason::kFailed, no_memory());
+  }
+}
+
 void EngineLoop::forget_ended() {
   for (const RequestId id : ended_) active_.erase(id);
   ended_.clear();
 }
 
 void EngineLoop::stop_all() {
-  const Error reason{ErrorKind::kBusy, "engine.stopped", "engine: shut down before the answer was complete"};
+  const Error reason = error_from([] {
+    return Error{ErrorKind::kBusy, "engine.stopped", "engine: shut down before the answer was complete"};
+  });
+  std::vector<SideWork*> not_begun;
   {
     const std::lock_guard lock(inbox_->mutex);
     std::swap(inbox_->submitted, submitted_);
-    side_work_.insert(side_work_.end(), inbox_->side_work.begin(), inbox_->side_work.end());
+    std::swap(inbox_->side_work, not_begun);
   }
   for (auto& active : submitted_) start_request(std::move(active));
   for (auto& [id, active] : active_) {
@@ -291,6 +353,7 @@ void EngineLoop::stop_all() {
       end_answer(*active, choice, FinishReason::kCancelled, reason);
   }
   for (SideWork* work : side_work_) finish_side_work(*work, false);
+  for (SideWork* work : not_begun) finish_side_work(*work, false);
   forget_ended();
 }
 

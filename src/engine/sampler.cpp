@@ -176,6 +176,9 @@ Sampler::Sampler(const SamplingParams& params, size_t n_vocab, std::span<const T
     : params_(params), unused_(unused.begin(), unused.end()), work_(n_vocab) {
   order_.reserve(n_vocab);
   cumulative_.reserve(n_vocab);
+  if (!counts(params)) return;
+  counts_.resize(n_vocab);
+  occurred_.reserve(n_vocab);
 }
 
 Result<Sampler> Sampler::create(const SamplingParams& params, size_t n_vocab,
@@ -198,8 +201,8 @@ bool Sampler::takes_likeliest(const SamplingParams& params) {
          params.frequency_penalty == 0 && params.logit_bias.empty() && params.n_logprobs == 0;
 }
 
-bool Sampler::counts() const {
-  return params_.repeat_penalty != 1 || params_.frequency_penalty != 0 || params_.presence_penalty != 0;
+bool Sampler::counts(const SamplingParams& params) {
+  return params.repeat_penalty != 1 || params.frequency_penalty != 0 || params.presence_penalty != 0;
 }
 
 Result<Sampled> Sampler::take(const BestLogit& best, size_t position) {
@@ -212,20 +215,28 @@ Result<Sampled> Sampler::take(const BestLogit& best, size_t position) {
   return sampled;
 }
 
+Sampler::Counts& Sampler::count_of(TokenId token) {
+  CHECK(token >= 0 && static_cast<size_t>(token) < counts_.size());
+  Counts& count = counts_[static_cast<size_t>(token)];
+  if (count.prompt == 0 && count.output == 0) occurred_.push_back(token);
+  return count;
+}
+
 void Sampler::accept_prompt(std::span<const TokenId> tokens) {
-  if (!counts()) return;
-  for (const TokenId token : tokens) ++counts_[token].prompt;
+  if (counts_.empty()) return;
+  for (const TokenId token : tokens) ++count_of(token).prompt;
 }
 
 void Sampler::accept(TokenId token) {
-  if (counts()) ++counts_[token].output;
+  if (!counts_.empty()) ++count_of(token).output;
 }
 
-Result<Sampled> Sampler::sample(std::span<const float> row, uint32_t position, uint32_t choice) {
-  return sample_with(row, philox_uniform(*params_.seed, position, choice, 0));
+Result<Sampled> Sampler::sample(std::span<const float> row, uint32_t position, uint32_t choice,
+                                std::vector<TokenLogprob> top) {
+  return sample_with(row, philox_uniform(*params_.seed, position, choice, 0), std::move(top));
 }
 
-Result<Sampled> Sampler::sample_with(std::span<const float> row, double u) {
+Result<Sampled> Sampler::sample_with(std::span<const float> row, double u, std::vector<TokenLogprob> top) {
   CHECK(row.size() == work_.size());
   if (!scan_row(row).all_finite) {
     const auto bad = std::find_if(row.begin(), row.end(), [](float value) { return !std::isfinite(value); });
@@ -236,6 +247,8 @@ Result<Sampled> Sampler::sample_with(std::span<const float> row, double u) {
   apply_bias_and_penalties();
   const float highest = scan_row(work_).highest;
   Sampled sampled;
+  sampled.top = std::move(top);
+  sampled.top.clear();
   if (params_.temperature == 0) {
     sampled.token = static_cast<TokenId>(std::find(work_.begin(), work_.end(), highest) - work_.begin());
   } else {
@@ -248,14 +261,12 @@ Result<Sampled> Sampler::sample_with(std::span<const float> row, double u) {
 void Sampler::apply_bias_and_penalties() {
   for (const auto& [token, bias] : params_.logit_bias) work_[static_cast<size_t>(token)] += bias;
   const float r = params_.repeat_penalty;
-  if (counts()) {
-    for (const auto& [token, count] : counts_) {
-      if (token < 0 || static_cast<size_t>(token) >= work_.size()) continue;
-      float& z = work_[static_cast<size_t>(token)];
-      z = z > 0 ? z / r : z * r;
-      if (count.output == 0) continue;
-      z = z - params_.frequency_penalty * static_cast<float>(count.output) - params_.presence_penalty;
-    }
+  for (const TokenId token : occurred_) {
+    const int n_output = counts_[static_cast<size_t>(token)].output;
+    float& z = work_[static_cast<size_t>(token)];
+    z = z > 0 ? z / r : z * r;
+    if (n_output == 0) continue;
+    z = z - params_.frequency_penalty * static_cast<float>(n_output) - params_.presence_penalty;
   }
   for (const TokenId token : unused_) work_[static_cast<size_t>(token)] = kForbidden;
 }

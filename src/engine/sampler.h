@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <span>
-#include <unordered_map>
 #include <vector>
 
 #include "ops/greedy.h"
@@ -46,10 +45,12 @@ class Sampler {
   void accept(TokenId token);
 
   // row: (n_vocab), left as it is. position: index of the token being generated in its sequence. choice: 0 ..
-  // n-1 of a request for n answers. Error: sampler.not_finite naming the first such logit.
-  Result<Sampled> sample(std::span<const float> row, uint32_t position, uint32_t choice);
+  // n-1 of a request for n answers. `top` becomes Sampled::top: with room for n_logprobs entries, nothing is
+  // allocated. Error: sampler.not_finite naming the first such logit.
+  Result<Sampled> sample(std::span<const float> row, uint32_t position, uint32_t choice,
+                         std::vector<TokenLogprob> top = {});
   // The same with the random number given. *Requires*: 0 <= u < 1.
-  Result<Sampled> sample_with(std::span<const float> row, double u);
+  Result<Sampled> sample_with(std::span<const float> row, double u, std::vector<TokenLogprob> top = {});
 
  private:
   struct Counts {
@@ -59,14 +60,16 @@ class Sampler {
 
   Sampler(const SamplingParams& params, size_t n_vocab, std::span<const TokenId> unused);
 
-  bool counts() const;  // whether a penalty wants to know the tokens so far
+  static bool counts(const SamplingParams& params);  // whether a penalty wants to know the tokens so far
+  Counts& count_of(TokenId token);
   void apply_bias_and_penalties();
   TokenId draw(float highest, double u);
   void fill_logprobs(std::span<const float> row, Sampled& sampled);
 
   SamplingParams params_;
   std::vector<TokenId> unused_;
-  std::unordered_map<TokenId, Counts> counts_;
+  std::vector<Counts> counts_;      // (n_vocab) of the tokens so far, if a penalty wants them
+  std::vector<TokenId> occurred_;   // the tokens that have counts
   std::vector<float> work_;         // (n_vocab) the row after bias and penalties
   std::vector<TokenId> order_;      // candidates found so far
   std::vector<double> cumulative_;  // running sums of the kept candidates' weights

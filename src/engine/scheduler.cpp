@@ -52,7 +52,9 @@ Result<Sequence*> Scheduler::submit(SequenceSpec spec, double now_ms) {
     return fail(ErrorKind::kMemory, "scheduler.queue_full", "queue: expected fewer than {} requests waiting",
                 options_.max_waiting);
   }
-  Sequence& sequence = *sequences_.emplace_back(std::make_unique<Sequence>());
+  reserve_places(spec.n_samples);
+  auto owned = std::make_unique<Sequence>();
+  Sequence& sequence = *owned;
   sequence.n_prompt = n_prompt;
   sequence.tokens = std::move(spec.prompt);
   sequence.spec = std::move(spec);
@@ -66,7 +68,19 @@ Result<Sequence*> Scheduler::submit(SequenceSpec spec, double now_ms) {
   if (sequence.spec.use_cache) sequence.table.chain.extend(hash_, sequence.tokens);
   join_tenant(sequence);
   waiting_.push_back(&sequence);
+  sequences_.push_back(std::move(owned));
   return &sequence;
+}
+
+// Room for n more sequences wherever a plan may put them.
+void Scheduler::reserve_places(size_t n_new) {
+  const auto reserve = [n_new](auto& places, size_t n) {
+    if (places.capacity() < n + n_new) places.reserve(2 * (n + n_new));
+  };
+  reserve(sequences_, sequences_.size());
+  reserve(waiting_, sequences_.size());
+  reserve(plan_.ended, sequences_.size());
+  reserve(tenants_, tenants_.size());
 }
 
 // What a sequence will ever need: later steps allocate nothing.
@@ -361,8 +375,9 @@ void Scheduler::abandon_step() {
 Sequence& Scheduler::fork(Sequence& parent) {
   CHECK(!step_open_ && parent.phase == Phase::kDecode);
   CHECK(parent.n_samples_due > 0 && parent.n_output() == 0);
-  Sequence& child = *sequences_.emplace_back(std::make_unique<Sequence>());
-  pages_.fork(parent.table, child.table);
+  reserve_places(1);
+  auto owned = std::make_unique<Sequence>();
+  Sequence& child = *owned;
   child.spec = parent.spec;
   child.tokens = parent.tokens;
   child.n_prompt = parent.n_prompt;
@@ -373,7 +388,9 @@ Sequence& Scheduler::fork(Sequence& parent) {
   child.phase = Phase::kDecode;
   child.begun = true;
   reserve_memory(child);
+  pages_.fork(parent.table, child.table);
   join_tenant(child);
+  sequences_.push_back(std::move(owned));
   --parent.n_samples_due;
   running_.insert(std::upper_bound(running_.begin(), running_.end(), &child, by_seniority), &child);
   return child;

@@ -66,8 +66,8 @@ struct SchedulerStats {
 };
 
 // submit -> { plan -> run the step -> complete_step -> append | fork | finish of its sequences } -> ...
-// Thread safety: none; the engine's loop thread owns it. A plan allocates nothing once the vectors have
-// grown. Invariants:
+// Thread safety: none; the engine's loop thread owns it. Only submit() and fork() allocate; if they throw
+// std::bad_alloc, nothing has changed. Invariants:
 // 1. A sequence ends exactly once, and holds no page from then on.
 // 2. Every plan with a running, unpaused sequence has rows for the most senior of them.
 // 3. A sequence is preempted only for one that is senior to it, or because it is paused.
@@ -139,6 +139,7 @@ class Scheduler {
   void preempt(Sequence& sequence);
   void grant(Sequence& sequence, size_t n_rows);
   static void reserve_memory(Sequence& sequence);
+  void reserve_places(size_t n_new);
   void end(Sequence& sequence, EndReason reason);
   void join_tenant(Sequence& sequence);
   void leave_tenant(Sequence& sequence);

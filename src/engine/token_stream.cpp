@@ -6,12 +6,20 @@
 
 namespace ruvltra {
 
-TokenStream::TokenStream(int n_choices, size_t bound, Notice on_ready, Notice on_room)
+TokenStream::TokenStream(int n_choices, size_t bound, Notice on_ready, Notice on_room, size_t n_top)
     : bound_(bound),
+      n_top_(n_top),
       on_ready_(std::move(on_ready)),
       on_room_(std::move(on_room)),
       ring_(bound + 2 * static_cast<size_t>(n_choices)),
-      n_open_(n_choices) {}
+      n_open_(n_choices) {
+  for (StreamItem& item : ring_) item.token.top.reserve(n_top);
+}
+
+std::vector<TokenLogprob> TokenStream::spare_top() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(ring_[(first_ + n_items_) % ring_.size()].token.top, {});
+}
 
 void TokenStream::put(StreamItem item) {
   bool was_empty;
@@ -29,6 +37,8 @@ void TokenStream::put(StreamItem item) {
 
 bool TokenStream::take(StreamItem& item, std::optional<Clock::time_point> deadline) {
   bool has_room_again = false;
+  std::vector<TokenLogprob> room;  // for the place that becomes free: the writer allocates nothing
+  room.reserve(n_top_);
   {
     std::unique_lock lock(mutex_);
     if (n_open_ == 0) return false;
@@ -40,6 +50,7 @@ bool TokenStream::take(StreamItem& item, std::optional<Clock::time_point> deadli
     }
     item = std::move(ring_[first_]);
     ring_[first_] = {};
+    ring_[first_].token.top = std::move(room);
     first_ = (first_ + 1) % ring_.size();
     --n_items_;
     if (item.outcome) --n_open_;

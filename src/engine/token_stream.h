@@ -36,12 +36,15 @@ class TokenStream {
  public:
   using Notice = std::function<void()>;
 
-  // Holds `bound` tokens before it is full. `on_ready` is called by the writer when an empty stream gets an
-  // item, `on_room` by the reader when a full one is half empty: both must return at once.
-  TokenStream(int n_choices, size_t bound, Notice on_ready, Notice on_room);
+  // Holds `bound` tokens before it is full, each with room for n_top likeliest ones. `on_ready` is called by
+  // the writer when an empty stream gets an item, `on_room` by the reader when a full one is half empty: both
+  // must return at once and not throw.
+  TokenStream(int n_choices, size_t bound, Notice on_ready, Notice on_room, size_t n_top = 0);
 
   // Writer. A full stream still takes one token and one outcome of every choice.
   void put(StreamItem item);
+  // Memory for Sampled::top of the next token put.
+  std::vector<TokenLogprob> spare_top();
   bool full() const { return full_.load(std::memory_order_relaxed); }
 
   // Reader. False once every outcome was taken. `deadline` empty: waits for as long as it takes; otherwise
@@ -51,7 +54,7 @@ class TokenStream {
   bool drained() const;  // every outcome was taken
 
  private:
-  const size_t bound_;
+  const size_t bound_, n_top_;
   const Notice on_ready_, on_room_;
   mutable std::mutex mutex_;
   std::condition_variable ready_;
