@@ -4,6 +4,15 @@
 
 #include <cstddef>
 
+// 0 where the thread sanitizer links an operator new of its own: tests that need the counts are skipped.
+#define RUVLTRA_COUNTS_ALLOCATIONS 1
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#undef RUVLTRA_COUNTS_ALLOCATIONS
+#define RUVLTRA_COUNTS_ALLOCATIONS 0
+#endif
+#endif
+
 namespace ruvltra::testing {
 
 size_t n_allocations();  // since the program began

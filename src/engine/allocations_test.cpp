@@ -16,6 +16,7 @@ size_t n_failed_allocations() { return n_failed.load(); }
 
 }  // namespace ruvltra::testing
 
+#if RUVLTRA_COUNTS_ALLOCATIONS
 void* operator new(size_t n, const std::nothrow_t&) noexcept {
   using namespace ruvltra::testing;
   ++count;
@@ -32,3 +33,4 @@ void* operator new(size_t n) {
 }
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, size_t) noexcept { operator delete(memory); }
+#endif
