@@ -65,7 +65,8 @@ struct SonaConfig {
 struct EngineConfig {
   int parallel = 8;                // 1..64 sequences computed together
   int queue = 256;                 // 0..65536 requests that may wait
-  size_t kv_bytes = 0;             // of the KV cache; 0 = context x parallel, at most a quarter of the memory
+  size_t kv_bytes = 0;             // of the KV cache, at least a page for each of `parallel`; 0 = context x
+                                   // parallel, at most a quarter of the memory
   int step_rows = 512;             // parallel + 8..4096 rows computed in one step
   float max_step_ms = 0;           // 0..60000: a prompt's share of a step, while others generate, ends here;
                                    // 0 = 2.5 times a step without prompts

@@ -18,7 +18,8 @@ struct ModelParts;
 // request, and loses it after EngineConfig::slow_reader_seconds; nobody else notices. A stream that is
 // destroyed early cancels its request.
 //
-// Thread safety: one reader; cancel() from any thread. A stream must not outlive its model.
+// Thread safety: one reader; cancel() and prompt_progress() from any thread. A stream must not outlive its
+// model.
 class Stream {
  public:
   Stream(Stream&&) noexcept;
@@ -36,6 +37,10 @@ class Stream {
   bool finished() const;
 
   void cancel();
+
+  // Grows with every step that computes a piece of the prompt, and is whole before the first token; begins
+  // anew if the request has to give its pages back. From any thread.
+  PromptProgress prompt_progress() const;
 
   // Reads to the end. One answer per choice.
   std::vector<Generation> wait();
@@ -63,7 +68,8 @@ class Engine {
   // engine.queue_full and engine.stopped (busy).
   //
   // on_ready is called when an event arrives at a stream that had none, from the engine's own thread: it must
-  // return at once, and may only wake the reader.
+  // return at once, and may only wake the reader. The last call may come when the reader has already taken
+  // everything: what it uses must be its own.
   Result<Stream> stream(Request request, std::function<void()> on_ready = {});
 
   // Events go to `sink`, called from a thread of this request alone: a sink that blocks holds up nobody else.

@@ -5,7 +5,9 @@
 //   std::puts(model->generate("Why is the sky blue?")->text.c_str());
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -28,6 +30,15 @@ struct Logits {
 // How the hidden states of a text become one vector.
 enum class Pooling { kMean, kLast };
 
+// How load() goes about its work. Nothing here changes an answer.
+struct LoadOptions {
+  bool map_file = false;  // read through a mapping instead of piece by piece; the file must not shrink then
+  bool tune = true;       // time the kernels' walks on this machine first: loads slower, runs faster
+  bool pin_threads = false;  // bind each worker thread to a CPU of its own
+  // Bytes of the file loaded so far, from the calling thread; false stops the load: model.cancelled.
+  std::function<bool(uint64_t done, uint64_t total)> on_progress;
+};
+
 // Thread safety: all functions from any thread. Movable; the engine and its streams stay where they are, and
 // streams must be gone before the model is.
 class MediumModel {
@@ -35,8 +46,9 @@ class MediumModel {
   // Reads and checks the file, takes the memory of weights, KV cache and steps, and starts the engine. The
   // file's metadata rules over the shape in `config`. Speculation, learning and routing are not built yet:
   // asking for more of them than the variant's preset does is config.not_built. Errors: config.*, gguf.*,
-  // model.*, weights.*, tokenizer.*, template.*, memory.limit, isa.*.
-  static Result<MediumModel> load(const std::filesystem::path& gguf, MediumConfig config = {});
+  // model.*, weights.*, tokenizer.*, memory.limit, isa.*.
+  static Result<MediumModel> load(const std::filesystem::path& gguf, MediumConfig config = {},
+                                  const LoadOptions& options = {});
 
   MediumModel(MediumModel&&) noexcept;
   MediumModel& operator=(MediumModel&&) noexcept;
@@ -44,7 +56,14 @@ class MediumModel {
 
   // As given to load(), with the shape, the context, the threads and the instruction set that took effect.
   const MediumConfig& config() const;
-  std::string_view name() const;  // general.name of the file
+  std::string_view name() const;                  // general.name of the file
+  uint64_t n_parameters() const;                  // numbers in its tensors
+  std::string sha256() const;                     // of its bytes, in hexadecimal digits
+  std::span<const std::string> warnings() const;  // what is odd about it, but harmless
+
+  // Whether prompts may be messages. Errors: template.* of a template that cannot be used; such a model
+  // loads, continues text, and refuses messages.
+  Result<bool> has_chat_template() const;
 
   // Text to token ids; control tokens are recognised only if asked for. Error: tokenizer.invalid_utf8.
   Result<std::vector<TokenId>> tokenize(std::string_view text, bool parse_control = false) const;
@@ -52,6 +71,9 @@ class MediumModel {
   Result<std::vector<TokenId>> tokenize(std::span<const ChatMessage> messages) const;
   // The text of these tokens, without control tokens; valid UTF-8. Error: request.token.
   Result<std::string> detokenize(std::span<const TokenId> tokens) const;
+  // The bytes of one token, control tokens included: not UTF-8 where it is part of a code point. Empty for an
+  // id that no token stands for. Valid while the model lives.
+  std::string_view token_bytes(TokenId id) const;
 
   // How generate() reads a text: as the message of a chat, or, raw or without template, as it is.
   Prompt prompt(std::string_view text, bool raw = false) const;

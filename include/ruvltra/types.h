@@ -135,6 +135,12 @@ struct Event {
   const Generation* generation = nullptr;  // final: the whole answer, valid while the stream lives
 };
 
+// How far a prompt is computed.
+struct PromptProgress {
+  size_t n_done = 0;  // tokens in the KV cache, those found there included
+  size_t n_total = 0;
+};
+
 // Counters since the start, and the state after the last step.
 struct EngineStats {
   uint64_t n_steps = 0;

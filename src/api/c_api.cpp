@@ -50,7 +50,9 @@ ruvltra_status status_of(ErrorKind kind) {
   return RUVLTRA_ERROR_INTERNAL;
 }
 
-// Runs f, a Result<void>, and keeps its error for ruvltra_last_error(). No exception passes.
+// Runs f, a Result<void>, and keeps its error for ruvltra_last_error(). No exception passes: what() is cut to
+// the length that a string holds without taking memory, because a second exception here would end the
+// program.
 template <class F>
 ruvltra_status guarded(F&& f) noexcept {
   try {
@@ -65,6 +67,10 @@ ruvltra_status guarded(F&& f) noexcept {
     return RUVLTRA_ERROR_MEMORY;
   } catch (const std::exception& error) {
     last_message.assign(error.what(), std::min<size_t>(std::strlen(error.what()), 15));
+    last_id = "c.internal";
+    return RUVLTRA_ERROR_INTERNAL;
+  } catch (...) {
+    last_message.clear();
     last_id = "c.internal";
     return RUVLTRA_ERROR_INTERNAL;
   }

@@ -69,6 +69,9 @@ std::optional<Event> Stream::next() { return impl_->take(std::nullopt); }
 std::optional<Event> Stream::poll() { return impl_->take(TokenStream::Clock::now()); }
 bool Stream::finished() const { return impl_->ticket.stream->drained(); }
 void Stream::cancel() { impl_->loop->cancel(impl_->ticket.id); }
+PromptProgress Stream::prompt_progress() const {
+  return {.n_done = impl_->ticket.stream->n_prompt_done(), .n_total = impl_->ticket.n_prompt};
+}
 std::span<const Generation> Stream::generations() const { return impl_->generations; }
 
 std::vector<Generation> Stream::wait() {

@@ -44,15 +44,19 @@ MediumModel::MediumModel(MediumModel&&) noexcept = default;
 MediumModel& MediumModel::operator=(MediumModel&&) noexcept = default;
 MediumModel::~MediumModel() = default;
 
-Result<MediumModel> MediumModel::load(const std::filesystem::path& gguf, MediumConfig config) {
+Result<MediumModel> MediumModel::load(const std::filesystem::path& gguf, MediumConfig config,
+                                      const LoadOptions& options) {
   auto impl = std::make_unique<Impl>();
-  ASSIGN_OR_RETURN(impl->parts, ModelParts::load(gguf, std::move(config)));
+  ASSIGN_OR_RETURN(impl->parts, ModelParts::load(gguf, std::move(config), options));
   impl->engine.reset(new Engine(*impl->parts));
   return MediumModel(std::move(impl));
 }
 
 const MediumConfig& MediumModel::config() const { return impl_->parts->config; }
 std::string_view MediumModel::name() const { return impl_->parts->name; }
+std::string MediumModel::sha256() const { return to_hex(impl_->parts->weights.file_digest); }
+std::span<const std::string> MediumModel::warnings() const { return impl_->parts->warnings; }
+uint64_t MediumModel::n_parameters() const { return impl_->parts->weights.shape.n_parameters(); }
 Engine& MediumModel::engine() { return *impl_->engine; }
 
 Result<std::vector<TokenId>> MediumModel::tokenize(std::string_view text, bool parse_control) const {
@@ -69,8 +73,17 @@ Result<std::string> MediumModel::detokenize(std::span<const TokenId> tokens) con
   return utf8_replace_invalid(tokenizer.decode(tokens, false));
 }
 
+std::string_view MediumModel::token_bytes(TokenId id) const {
+  const Tokenizer& tokenizer = impl_->parts->tokenizer;
+  return id >= 0 && static_cast<size_t>(id) < tokenizer.n_vocab() ? tokenizer.bytes(id) : std::string_view();
+}
+
+Result<bool> MediumModel::has_chat_template() const {
+  return impl_->parts->chat_template.map([](const auto& chat_template) { return chat_template.has_value(); });
+}
+
 Prompt MediumModel::prompt(std::string_view text, bool raw) const {
-  if (raw || !impl_->parts->chat_template) return std::string(text);
+  if (raw || !has_chat_template().value_or(true)) return std::string(text);
   return std::vector<ChatMessage>{{"user", std::string(text), {}}};
 }
 

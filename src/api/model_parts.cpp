@@ -1,13 +1,13 @@
 #include "api/model_parts.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <utility>
 
-#include "base/cgroup.h"
+#include "api/ready_weights.h"
 #include "base/fail.h"
 #include "base/json.h"
 #include "gguf/reader.h"
-#include "kernels/dispatch.h"
 #include "model/memory.h"
 
 namespace ruvltra {
@@ -43,23 +43,30 @@ Result<void> check_built(const MediumConfig& config) {
   return {};
 }
 
-// Every sequence at its longest, but no more than a quarter of the memory there is; at least one page each.
-size_t kv_pages(const ModelShape& shape, const MediumConfig& config) {
+// What was asked for, or every sequence at its longest, but no more than a quarter of the memory there is; at
+// least one page each.
+Result<size_t> kv_pages(const ModelShape& shape, const MediumConfig& config) {
   const size_t page_bytes = KvPool::page_bytes(shape, config.paged_config.kv_type);
   const auto parallel = static_cast<size_t>(config.engine.parallel);
-  if (config.engine.kv_bytes > 0) return std::max(config.engine.kv_bytes / page_bytes, parallel);
+  if (const size_t asked = config.engine.kv_bytes; asked > 0) {
+    const size_t n_pages = asked / page_bytes;
+    if (n_pages >= parallel && n_pages <= INT32_MAX) return n_pages;
+    return fail(ErrorKind::kUsage, "config.engine.kv_bytes",
+                "engine.kv_bytes: expected {} (a page for each of {} sequences) to {}, found {}",
+                parallel * page_bytes, parallel, INT32_MAX * page_bytes, asked);
+  }
   const size_t most = KvPool::pages_for(static_cast<size_t>(config.context_length)) * parallel;
   const auto memory = available_memory();
   return memory ? std::clamp(*memory / 4 / page_bytes, parallel, std::max(most, parallel)) : most;
 }
 
-Runner::Options step_options(const ModelShape& shape, const MediumConfig& config) {
+Result<Runner::Options> step_options(const ModelShape& shape, const MediumConfig& config) {
   Runner::Options options;
+  ASSIGN_OR_RETURN(options.n_pages, kv_pages(shape, config));
   options.max_rows = static_cast<size_t>(config.engine.step_rows);
   options.max_parts = static_cast<size_t>(config.engine.parallel);
   options.max_positions = static_cast<size_t>(config.context_length);
   options.kv_type = config.paged_config.kv_type;
-  options.n_pages = kv_pages(shape, config);
   return options;
 }
 
@@ -76,51 +83,50 @@ EngineLoop::Options loop_options(const Runner::Options& steps, const MediumConfi
 
 }  // namespace
 
-Result<std::unique_ptr<ModelParts>> ModelParts::load(const std::filesystem::path& path, MediumConfig config) {
+Result<std::unique_ptr<ModelParts>> ModelParts::load(const std::filesystem::path& path, MediumConfig config,
+                                                     const LoadOptions& options) {
   RETURN_IF_ERROR(config.validate());
   RETURN_IF_ERROR(check_built(config));
-  ASSIGN_OR_RETURN(const KernelTable* kernels, kernel_table(config.isa));
-  ASSIGN_OR_RETURN(const GgufFile file, GgufFile::open(path));
+  ASSIGN_OR_RETURN(const GgufFile file, GgufFile::open(path, {.map = options.map_file}));
   ASSIGN_OR_RETURN(const ModelShape shape, ModelShape::from_file(file));
   apply_shape(shape, config);
   RETURN_IF_ERROR(config.validate());
   RETURN_IF_ERROR(KvPool::check_type(shape, config.paged_config.kv_type));
-  const Runner::Options steps = step_options(shape, config);
+  ASSIGN_OR_RETURN(const Runner::Options steps, step_options(shape, config));
   MemoryNeed need = memory_need(shape, file.tensors(), steps.kv_type, steps.max_positions, steps.max_rows);
   need.kv_bytes = steps.n_pages * uint64_t{KvPool::page_bytes(shape, steps.kv_type)};
   need.scratch_bytes += steps.max_parts * shape.n_vocab * sizeof(float);
-  RETURN_IF_ERROR(check_memory(need, config.memory_limit_bytes, path.string()));
 
   ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::load(file.metadata()));
-  ASSIGN_OR_RETURN(auto chat_template, ChatTemplate::of_model(file.metadata(), tokenizer));
-  auto pool = std::make_unique<ThreadPool>(config.n_threads > 0 ? config.n_threads : default_threads());
-  config.n_threads = pool->n_threads();
-  config.isa = kernels->isa;
-  const Ctx ctx{pool.get(), kernels};
-  ASSIGN_OR_RETURN(Weights weights, Weights::load(ctx, file));
-  RETURN_IF_ERROR(weights.tune(ctx));
+  auto chat_template = ChatTemplate::of_model(file.metadata(), tokenizer);
+  ASSIGN_OR_RETURN(ReadyWeights ready, ReadyWeights::load(file, need, config, options));
+  config.n_threads = ready.pool->n_threads();
+  config.isa = ready.ctx.kernels->isa;
 
   const std::string name(file.metadata().get_string("general.name").value_or(""));
+  const auto warnings = file.warnings();
   std::unique_ptr<ModelParts> parts(new ModelParts{.config = std::move(config),
                                                    .name = name,
                                                    .tokenizer = std::move(tokenizer),
                                                    .chat_template = std::move(chat_template),
-                                                   .pool = std::move(pool),
-                                                   .weights = std::move(weights),
+                                                   .pool = std::move(ready.pool),
+                                                   .weights = std::move(ready.weights),
+                                                   .warnings = {warnings.begin(), warnings.end()},
                                                    .loop = nullptr});
-  ASSIGN_OR_RETURN(parts->loop, EngineLoop::start(ctx, parts->weights, parts->tokenizer,
+  ASSIGN_OR_RETURN(parts->loop, EngineLoop::start(ready.ctx, parts->weights, parts->tokenizer,
                                                   loop_options(steps, parts->config)));
   return parts;
 }
 
 Result<std::vector<TokenId>> ModelParts::tokens_of(std::span<const ChatMessage> messages) const {
-  if (!chat_template) {
+  if (!chat_template) return tl::unexpected<Error>(chat_template.error());
+  if (!*chat_template) {
     return fail(ErrorKind::kUsage, "model.no_template",
                 "messages: expected a model with a chat template; continue text instead");
   }
   if (messages.empty())
     return fail(ErrorKind::kUsage, "request.empty_prompt", "messages: expected at least one, found none");
-  ASSIGN_OR_RETURN(const auto runs, chat_template->render(messages, Json(), true));
+  ASSIGN_OR_RETURN(const auto runs, (*chat_template)->render(messages, Json(), true));
   return tokenizer.encode(runs);
 }
 

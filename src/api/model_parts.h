@@ -11,6 +11,7 @@
 #include "engine/engine_loop.h"
 #include "model/weights.h"
 #include "ruvltra/config.h"
+#include "ruvltra/model.h"
 #include "ruvltra/types.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
@@ -22,12 +23,14 @@ struct ModelParts {
   MediumConfig config;  // with what took effect
   std::string name;
   Tokenizer tokenizer;
-  std::optional<ChatTemplate> chat_template;
+  Result<std::optional<ChatTemplate>> chat_template;  // its error belongs to those who use it
   std::unique_ptr<ThreadPool> pool;
   Weights weights;
+  std::vector<std::string> warnings;
   std::unique_ptr<EngineLoop> loop;  // last: it stops before what it uses goes
 
-  static Result<std::unique_ptr<ModelParts>> load(const std::filesystem::path& path, MediumConfig config);
+  static Result<std::unique_ptr<ModelParts>> load(const std::filesystem::path& path, MediumConfig config,
+                                                  const LoadOptions& options);
 
   // Text is continued as it is, messages pass through the template. Errors: tokenizer.*, template.*,
   // model.no_template (usage).

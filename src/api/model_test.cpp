@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -10,9 +11,10 @@
 #include <mutex>
 #include <thread>
 
-#include "engine/session.h"
+#include "engine/sampler.h"
 #include "gguf/reader.h"
-#include "kernels/dispatch.h"
+#include "model/weights.h"
+#include "text/stream_text.h"
 
 namespace ruvltra {
 namespace {
@@ -54,30 +56,68 @@ MediumModel* ModelTest::model = nullptr;
 
 MediumModel load(const MediumConfig& config) { return std::move(*MediumModel::load(kModel, config)); }
 
-// The single-sequence session is another program around the same forward pass.
-TEST_F(ModelTest, AnswersAsASessionDoes) {
-  ThreadPool pool(1);
-  const Ctx ctx{&pool, *kernel_table()};
-  const GgufFile file = std::move(*GgufFile::open(kModel));
-  const Weights weights = std::move(*Weights::load(ctx, file));
-  const Tokenizer tokenizer = std::move(*Tokenizer::load(file.metadata()));
-  Session::Options options;
-  options.n_context = 512;
-  Session session = std::move(*Session::make(ctx, weights, tokenizer, options));
+// A plain loop: every token is drawn from the last row of forward() over all tokens before it.
+Generation answer_by_rows(MediumModel& model, std::string_view text, const GenerateParams& params) {
+  const std::vector<TokenId> prompt = *model.tokenize(text);
+  std::vector<TokenId> tokens = prompt;
+  const auto n_vocab = static_cast<size_t>(model.config().vocab_size);
+  Sampler sampler = std::move(*Sampler::create(params, n_vocab, {}));
+  sampler.accept_prompt(prompt);
+  StreamText stream(params.stop);
+  Generation out;
+  while (out.tokens.size() < static_cast<size_t>(params.max_tokens) && !stream.stopped()) {
+    const Logits logits = *model.forward(tokens);
+    out.logprobs.push_back(
+        *sampler.sample(logits.row(tokens.size() - 1), static_cast<uint32_t>(tokens.size()), 0));
+    out.tokens.push_back(out.logprobs.back().token);
+    sampler.accept(out.tokens.back());
+    tokens.push_back(out.tokens.back());
+    out.text += stream.push(model.token_bytes(out.tokens.back()));
+  }
+  out.finish_reason = stream.stopped() ? FinishReason::kStop : FinishReason::kLength;
+  out.text += stream.finish();
+  return out;
+}
+
+TEST_F(ModelTest, AnswersAreDrawnFromTheRowsOfForward) {
   auto asked = params(40);
   asked.n_logprobs = 2;
-  asked.stop = {"king's", "horse"};
-  const auto expected =
-      session.generate(*tokenizer.encode(kOpening, Recognise::kUserDefined), asked, GenerateHooks{});
-  const auto found = model->generate(kOpening, asked);
-  ASSERT_TRUE(expected && found);
-  EXPECT_EQ(found->text, expected->text);
-  EXPECT_EQ(found->tokens, expected->tokens);
-  EXPECT_EQ(found->finish_reason, expected->finish_reason);
-  EXPECT_EQ(found->seed, expected->seed);
-  ASSERT_EQ(found->logprobs.size(), expected->logprobs.size());
-  for (size_t i = 0; i < found->logprobs.size(); ++i)
-    EXPECT_EQ(found->logprobs[i].logprob, expected->logprobs[i].logprob);
+  asked.repeat_penalty = 1.1f;
+  for (const std::vector<std::string>& stop : {std::vector<std::string>{}, {"king's", "horse"}}) {
+    asked.stop = stop;
+    const Generation expected = answer_by_rows(*model, kOpening, asked);
+    const auto found = model->generate(kOpening, asked);
+    ASSERT_TRUE(found) << found.error().message;
+    EXPECT_EQ(found->text, expected.text);
+    EXPECT_EQ(found->tokens, expected.tokens);
+    EXPECT_EQ(found->finish_reason, expected.finish_reason);
+    ASSERT_EQ(found->logprobs.size(), expected.logprobs.size());
+    for (size_t i = 0; i < found->logprobs.size(); ++i)
+      EXPECT_EQ(found->logprobs[i].logprob, expected.logprobs[i].logprob);
+  }
+}
+
+TEST_F(ModelTest, ADrawnSeedGivesTheAnswerAgain) {
+  auto asked = params(24);
+  asked.seed.reset();
+  const auto drawn = model->generate(kOpening, asked);
+  ASSERT_TRUE(drawn);
+  EXPECT_EQ(drawn->tokens, model->generate(kOpening, params(24, drawn->seed))->tokens);
+  EXPECT_NE(drawn->tokens, model->generate(kOpening, params(24, drawn->seed + 1))->tokens);
+}
+
+TEST_F(ModelTest, AnswersEndWithTheContext) {
+  MediumConfig config = small_config();
+  const size_t n_prompt = model->tokenize(kOpening)->size();
+  config.context_length = static_cast<int>(n_prompt + 5);
+  MediumModel own = load(config);
+  const auto found = own.generate(kOpening, params(1000));
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->tokens.size(), 5u);
+  EXPECT_EQ(found->finish_reason, FinishReason::kLength);
+  config.context_length = static_cast<int>(n_prompt);
+  MediumModel full = load(config);
+  EXPECT_EQ(full.generate(kOpening, params(1)).error().id, "request.too_long");
 }
 
 TEST_F(ModelTest, ChatPassesThroughTheTemplate) {
@@ -120,20 +160,23 @@ TEST_F(ModelTest, EventsMakeUpTheGenerations) {
 }
 
 TEST_F(ModelTest, PollingReadersAreWoken) {
-  std::mutex mutex;
-  std::condition_variable woken;
-  bool ready = false;
-  Stream stream = std::move(*model->engine().stream(request(kOpening, params(20)), [&] {
-    const std::lock_guard lock(mutex);
-    ready = true;
-    woken.notify_one();
+  struct Bell {
+    std::mutex mutex;
+    std::condition_variable woken;
+    bool rung = false;
+  };
+  const auto bell = std::make_shared<Bell>();
+  Stream stream = std::move(*model->engine().stream(request(kOpening, params(20)), [bell] {
+    const std::lock_guard lock(bell->mutex);
+    bell->rung = true;
+    bell->woken.notify_one();
   }));
   std::string text;
   while (!stream.finished()) {
     {
-      std::unique_lock lock(mutex);
-      woken.wait(lock, [&] { return ready; });
-      ready = false;
+      std::unique_lock lock(bell->mutex);
+      bell->woken.wait(lock, [&] { return bell->rung; });
+      bell->rung = false;
     }
     while (const auto event = stream.poll()) text += event->text;
   }
@@ -295,9 +338,15 @@ TEST_F(ModelTest, BadRequestsAreRefused) {
                 .id,
             "request.n");
   MediumConfig tiny = small_config();
-  tiny.engine.kv_bytes = 1;  // one page per sequence
+  tiny.engine.kv_bytes = 4 * model->engine().stats().page_bytes;  // one per sequence
   MediumModel own = load(tiny);
   EXPECT_EQ(own.generate(kOpening, params(300)).error().id, "request.too_long");
+  tiny.engine.kv_bytes -= 1;
+  EXPECT_EQ(MediumModel::load(kModel, tiny).error().id, "config.engine.kv_bytes");
+  tiny.engine.kv_bytes = SIZE_MAX;
+  EXPECT_EQ(MediumModel::load(kModel, tiny).error().id, "config.engine.kv_bytes");
+  tiny.engine.kv_bytes = size_t{1} << 40;
+  EXPECT_EQ(MediumModel::load(kModel, tiny).error().id, "memory.limit");
   tiny.engine.parallel = 0;
   EXPECT_EQ(MediumModel::load(kModel, tiny).error().id, "config.engine.parallel");
 }
@@ -343,7 +392,6 @@ TEST_F(ModelTest, ForwardGivesTheRowsAnswersAreDrawnFrom) {
   EXPECT_EQ(model->forward({}).error().id, "request.empty_prompt");
 }
 
-// Bit for bit the same in steps of any size, and beside requests.
 TEST_F(ModelTest, WhatIsNotBuiltIsRefused) {
   MediumConfig learning = small_config();
   learning.sona_config.learn = LearnMode::kOn;
@@ -353,6 +401,7 @@ TEST_F(ModelTest, WhatIsNotBuiltIsRefused) {
   EXPECT_EQ(MediumModel::load(kModel, draft).error().id, "config.not_built");
 }
 
+// Bit for bit the same in steps of any size, and beside requests.
 TEST_F(ModelTest, EmbeddingsPoolTheResidualStream) {
   MediumConfig config = small_config();
   config.engine.step_rows = 12;
@@ -397,6 +446,76 @@ TEST_F(ModelTest, StatsCountWhatHappened) {
   EXPECT_GT(timings.prompt_seconds, 0.0);
   EXPECT_GE(timings.first_token_seconds, timings.prompt_seconds);
   EXPECT_GT(timings.generate_seconds, 0.0);
+}
+
+TEST_F(ModelTest, LoadOptionsChangeNoAnswer) {
+  LoadOptions options;
+  options.map_file = true;
+  options.tune = false;
+  options.pin_threads = true;
+  std::vector<uint64_t> done;
+  uint64_t whole = 0;
+  options.on_progress = [&](uint64_t n, uint64_t total) {
+    done.push_back(n);
+    whole = total;
+    return true;
+  };
+  auto own = MediumModel::load(kModel, small_config(), options);
+  ASSERT_TRUE(own) << own.error().message;
+  EXPECT_EQ(own->generate(kOpening, params(20))->tokens, model->generate(kOpening, params(20))->tokens);
+  ASSERT_GT(done.size(), 1u);
+  EXPECT_TRUE(std::is_sorted(done.begin(), done.end()));
+  EXPECT_LE(whole, std::filesystem::file_size(kModel));
+  EXPECT_GT(done.back(), whole / 2);
+  options.on_progress = [](uint64_t, uint64_t) { return false; };
+  EXPECT_EQ(MediumModel::load(kModel, small_config(), options).error().id, "model.cancelled");
+}
+
+TEST_F(ModelTest, WhatTheFileIs) {
+  EXPECT_EQ(model->sha256(), to_hex(*file_sha256(*GgufFile::open(kModel))));
+  EXPECT_TRUE(*model->has_chat_template());
+  EXPECT_TRUE(model->warnings().empty());
+  const TokenId control = model->tokenize("<|im_end|>", true)->front();
+  EXPECT_EQ(model->token_bytes(control), "<|im_end|>");
+  EXPECT_EQ(model->token_bytes(-1), "");
+  EXPECT_EQ(model->token_bytes(model->config().vocab_size), "");
+
+  // Bytes after the last tensor are no reason to refuse a file, but one to say so.
+  const auto longer = std::filesystem::temp_directory_path() / "ruvltra_model_test_longer.gguf";
+  std::filesystem::copy_file(kModel, longer, std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::resize_file(longer, std::filesystem::file_size(longer) + 224);
+  const auto loaded = MediumModel::load(longer, small_config());
+  std::filesystem::remove(longer);
+  ASSERT_TRUE(loaded) << loaded.error().message;
+  ASSERT_EQ(loaded->warnings().size(), 1u);
+  EXPECT_NE(loaded->warnings()[0].find("224 bytes after the last tensor"), std::string::npos);
+}
+
+TEST_F(ModelTest, PromptsReportHowFarTheyAre) {
+  MediumConfig config = small_config();
+  config.engine.step_rows = 12;
+  MediumModel own = load(config);
+  const std::vector<TokenId> prompt(500, 11);
+  bool seen_halfway = false;
+  for (int attempt = 0; attempt < 100 && !seen_halfway; ++attempt) {
+    Request asked{prompt, params(2), {}};
+    asked.treatment.use_cache = false;
+    Stream stream = std::move(*own.engine().stream(std::move(asked)));
+    size_t last = 0;
+    while (last < prompt.size()) {
+      const PromptProgress progress = stream.prompt_progress();
+      EXPECT_EQ(progress.n_total, prompt.size());
+      ASSERT_GE(progress.n_done, last);
+      ASSERT_LE(progress.n_done, progress.n_total);
+      last = progress.n_done;
+      seen_halfway = seen_halfway || (last > 0 && last < prompt.size());
+      std::this_thread::yield();
+    }
+  }
+  EXPECT_TRUE(seen_halfway);
+  Stream again = std::move(*own.engine().stream({prompt, params(2), {}}));
+  EXPECT_TRUE(again.next());
+  EXPECT_EQ(again.prompt_progress().n_done, prompt.size());
 }
 
 }  // namespace

@@ -129,6 +129,7 @@ class EngineLoop {
   bool begin_admitted(const StepPlan& plan);
   bool begin(Sequence& sequence);
   RowOutput run_step(const StepPlan& plan);
+  void report_prompts(const StepPlan& plan);
   void draw_tokens(const StepPlan& plan, RowOutput form);
   void draw_row(Sequence& sequence, size_t row, RowOutput form);
   void draw_token(Sequence& sequence, size_t row, RowOutput form);

@@ -156,6 +156,7 @@ bool EngineLoop::do_step() {
   const RowOutput form = run_step(plan);
   const auto computed = Clock::now();
   scheduler_.complete_step();
+  report_prompts(plan);
   draw_tokens(plan, form);
 
   const double forward_seconds = seconds_between(planned, computed);
@@ -218,6 +219,14 @@ RowOutput EngineLoop::run_step(const StepPlan& plan) {
   cost_.learn(n_decode, plan.n_rows - n_decode, 1e3 * seconds_between(begin, Clock::now()));
   scheduler_.set_cost(cost_.model());
   return form;
+}
+
+void EngineLoop::report_prompts(const StepPlan& plan) {
+  for (const StepEntry& entry : plan.entries) {
+    const Sequence& sequence = *entry.sequence;
+    const size_t n_done = std::min(entry.first_position + entry.n_tokens, sequence.n_prompt);
+    if (entry.is_prefill) static_cast<Active*>(sequence.spec.owner)->stream->set_prompt_done(n_done);
+  }
 }
 
 void EngineLoop::draw_tokens(const StepPlan& plan, RowOutput form) {

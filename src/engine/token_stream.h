@@ -46,12 +46,14 @@ class TokenStream {
   // Memory for Sampled::top of the next token put.
   std::vector<TokenLogprob> spare_top();
   bool full() const { return full_.load(std::memory_order_relaxed); }
+  void set_prompt_done(size_t n_tokens) { n_prompt_done_.store(n_tokens, std::memory_order_relaxed); }
 
   // Reader. False once every outcome was taken. `deadline` empty: waits for as long as it takes; otherwise
   // nothing to take by then also gives false.
   using Clock = std::chrono::steady_clock;
   bool take(StreamItem& item, std::optional<Clock::time_point> deadline = std::nullopt);
   bool drained() const;  // every outcome was taken
+  size_t n_prompt_done() const { return n_prompt_done_.load(std::memory_order_relaxed); }
 
  private:
   const size_t bound_, n_top_;
@@ -62,6 +64,7 @@ class TokenStream {
   size_t first_ = 0, n_items_ = 0;
   int n_open_;  // choices whose outcome was not taken
   std::atomic<bool> full_{false};
+  std::atomic<size_t> n_prompt_done_{0};  // tokens of the prompt computed or found
 };
 
 }  // namespace ruvltra
