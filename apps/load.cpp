@@ -6,14 +6,21 @@
 
 #include "base/fail.h"
 #include "console.h"
-#include "kernels/dispatch.h"
 #include "model/kv_pool.h"
 #include "model/memory.h"
 
 namespace ruvltra {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr size_t kDefaultContext = 8192;
+constexpr float kPatience =
+    86400;  // seconds: a pager may keep an answer waiting for as long as the API allows
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
 }  // namespace
 
@@ -28,9 +35,11 @@ Result<size_t> resolve_context(int asked, const ModelShape& shape, const std::st
   return static_cast<size_t>(asked);
 }
 
+bool has_random_weights(std::string_view name) {
+  return name.find("random weights") != std::string_view::npos;
+}
 bool has_random_weights(const Metadata& metadata) {
-  const auto name = metadata.get_string("general.name");
-  return name && name->find("random weights") != std::string_view::npos;
+  return has_random_weights(metadata.get_string("general.name").value_or(""));
 }
 
 std::string quantisation_name(const GgufFile& file) {
@@ -104,32 +113,75 @@ Result<GgufFile> open_model(const ModelOptions& options) {
   return file;
 }
 
-Result<LoadedWeights> load_weights_of(GgufFile file, const ModelOptions& options) {
-  const auto begin = std::chrono::steady_clock::now();
-  ASSIGN_OR_RETURN(const KernelTable* kernels, kernel_table(options.isa));
-  ASSIGN_OR_RETURN(const KvType kv_type, parse_kv_type(options.kv_type));
-  uint64_t memory_limit = 0;
+// Kernels, threads, number type of the cache and memory limit as asked for.
+Result<MediumConfig> config_of(const ModelOptions& options) {
+  MediumConfig config;
+  config.isa = options.isa;
+  config.n_threads = options.threads;
+  ASSIGN_OR_RETURN(config.paged_config.kv_type, parse_kv_type(options.kv_type));
   if (!options.memory_limit.empty()) {
-    ASSIGN_OR_RETURN(memory_limit, parse_size(options.memory_limit));
+    ASSIGN_OR_RETURN(config.memory_limit_bytes, parse_size(options.memory_limit));
   }
-  const std::string source = file.path().string();
+  return config;
+}
+
+LoadOptions load_options(const ModelOptions& options, ProgressBar& bar) {
+  return {.map_file = options.mmap,
+          .tune = options.tune,
+          .pin_threads = options.pin,
+          .on_progress = bar.callback()};
+}
+
+// Context and KV cache: both have bounds that only the file's header tells.
+Result<void> fit_cache(const ModelOptions& options, const std::filesystem::path& path, MediumConfig& config) {
+  ASSIGN_OR_RETURN(const GgufFile file, GgufFile::open(path));
   ASSIGN_OR_RETURN(const ModelShape shape, ModelShape::from_file(file));
-  ASSIGN_OR_RETURN(const size_t n_context, resolve_context(options.ctx, shape, source));
+  ASSIGN_OR_RETURN(size_t n_context, resolve_context(options.ctx, shape, path.string()));
+  RETURN_IF_ERROR(KvPool::check_type(shape, config.paged_config.kv_type));
+  const uint64_t page_bytes = KvPool::page_bytes(shape, config.paged_config.kv_type);
+  config.engine.kv_bytes = KvPool::pages_for(n_context) * page_bytes;
+  if (!options.kv_mem.empty()) {
+    const uint64_t context_bytes = config.engine.kv_bytes;
+    ASSIGN_OR_RETURN(config.engine.kv_bytes, parse_size(options.kv_mem));
+    const uint64_t least = options.ctx == 0 ? page_bytes : context_bytes;
+    if (config.engine.kv_bytes < least) {
+      return fail(ErrorKind::kUsage, "option.kv_mem",
+                  "--kv-mem: expected at least {} bytes for {} tokens, found {}", least,
+                  options.ctx == 0 ? kPageTokens : n_context, options.kv_mem);
+    }
+    n_context = std::min<uint64_t>(n_context, config.engine.kv_bytes / page_bytes * kPageTokens);
+  }
+  config.context_length = static_cast<int>(n_context);
+  config.paged_config.max_pages_per_sequence = KvPool::pages_for(n_context);
+  return {};
+}
+
+Result<LoadedWeights> load_weights_of(GgufFile file, const ModelOptions& options) {
+  const auto begin = Clock::now();
+  ASSIGN_OR_RETURN(const MediumConfig config, config_of(options));
+  const KvType kv_type = config.paged_config.kv_type;
+  ASSIGN_OR_RETURN(const ModelShape shape, ModelShape::from_file(file));
+  ASSIGN_OR_RETURN(const size_t n_context, resolve_context(options.ctx, shape, file.path().string()));
   RETURN_IF_ERROR(KvPool::check_type(shape, kv_type));
   const MemoryNeed need = memory_need(shape, file.tensors(), kv_type, n_context, kPrefillRows);
-  RETURN_IF_ERROR(check_memory(need, memory_limit, source));
-
-  auto pool = std::make_unique<ThreadPool>(resolve_threads(options.threads), pinning(options));
-  const Ctx ctx{pool.get(), kernels};
   ProgressBar bar("loading", ProgressBar::Unit::kBytes, !options.no_progress);
-  ASSIGN_OR_RETURN(Weights weights, Weights::load(ctx, file, bar.callback()));
-  if (options.tune) RETURN_IF_ERROR(weights.tune(ctx));
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  return LoadedWeights{std::move(file), std::move(pool), ctx,    std::move(weights),
-                       n_context,       kv_type,         seconds};
+  ASSIGN_OR_RETURN(ReadyWeights ready, ReadyWeights::load(file, need, config, load_options(options, bar)));
+  return LoadedWeights{std::move(ready), std::move(file), n_context, kv_type, seconds_since(begin)};
 }
 
 }  // namespace
+
+Result<ServedModel> load_served(const ModelOptions& options) {
+  const auto begin = Clock::now();
+  ASSIGN_OR_RETURN(const auto path, resolve_model(options.model));
+  ASSIGN_OR_RETURN(MediumConfig config, config_of(options));
+  RETURN_IF_ERROR(fit_cache(options, path, config));
+  config.engine.parallel = 1;
+  config.engine.slow_reader_seconds = kPatience;
+  ProgressBar bar("loading", ProgressBar::Unit::kBytes, !options.no_progress);
+  ASSIGN_OR_RETURN(MediumModel model, MediumModel::load(path, config, load_options(options, bar)));
+  return ServedModel{std::move(model), path.filename().string(), seconds_since(begin)};
+}
 
 Result<std::unique_ptr<LoadedModel>> load_model(const ModelOptions& options) {
   ASSIGN_OR_RETURN(GgufFile file, open_model(options));

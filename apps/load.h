@@ -3,23 +3,33 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
+#include "api/ready_weights.h"
 #include "base/threads.h"
 #include "gguf/reader.h"
 #include "model/config.h"
-#include "model/weights.h"
-#include "ops/context.h"
 #include "options.h"
+#include "ruvltra/model.h"
 #include "text/tokenizer.h"
 
 namespace ruvltra {
 
-// Weights ready to run, with threads and kernels.
-struct LoadedWeights {
+// A model behind the engine that answers requests.
+struct ServedModel {
+  MediumModel model;
+  std::string label;  // file name without folder
+  double load_seconds = 0;
+};
+
+// For one request at a time, whose reader may be as slow as it likes. The context is what --ctx asks for;
+// left to us it is resolve_context(), or what --kv-mem holds if that is less. Errors: option.ctx,
+// option.kv_mem, and those of MediumModel::load. A progress line goes to stderr, if wanted.
+Result<ServedModel> load_served(const ModelOptions& options);
+
+// Weights ready to run, for work that is not answering requests.
+struct LoadedWeights : ReadyWeights {
   GgufFile file;
-  std::unique_ptr<ThreadPool> pool;
-  Ctx ctx;
-  Weights weights;
   size_t n_context = 0;  // what --ctx asked for, at most what the file says
   KvType kv_type = KvType::kF16;
   double load_seconds = 0;
@@ -32,7 +42,7 @@ struct LoadedModel : LoadedWeights {
   Tokenizer tokenizer;
 };
 
-// Refuses before reading weights when the memory they, the KV cache of n_context and a step's scratch need is
+// Refuse before reading weights when the memory they, the KV cache of n_context and a step's scratch need is
 // not there. Warnings of the file go to stderr; so does a progress line, if wanted.
 Result<std::unique_ptr<LoadedModel>> load_model(const ModelOptions& options);
 // The same without a tokenizer, for work on token ids.
@@ -42,6 +52,7 @@ Result<std::unique_ptr<LoadedWeights>> load_weights(const ModelOptions& options)
 Result<size_t> resolve_context(int asked, const ModelShape& shape, const std::string& source);
 
 // "general.name" of a model made by `synth` says so; every tool that prints the file repeats it.
+bool has_random_weights(std::string_view name);
 bool has_random_weights(const Metadata& metadata);
 
 // "Q4_K_M", "Q8_0", "F16", ... from general.file_type, or the type most weights have.

@@ -39,6 +39,11 @@ void add_kv_type_option(CLI::App& app, std::string& kv_type) {
       ->type_name("TYPE");
 }
 
+void add_kv_mem_option(CLI::App& app, std::string& kv_mem) {
+  app.add_option("--kv-mem", kv_mem, "Memory of the KV cache, e.g. 512MiB; default is what --ctx needs")
+      ->type_name("SIZE");
+}
+
 void add_load_options(CLI::App& app, ModelOptions& options) {
   add_kv_type_option(app, options.kv_type);
   add_isa_option(app, options.isa);

@@ -26,6 +26,7 @@ struct ModelOptions {
   bool tune = true;
   bool pin = false;
   std::string memory_limit;  // empty = what the system has
+  std::string kv_mem;        // of the KV cache; empty = one sequence as long as the context
   bool no_progress = false;
 };
 
@@ -33,6 +34,8 @@ struct ModelOptions {
 void add_model_options(CLI::App& app, ModelOptions& options);
 // --kv-type, --isa, --mmap, --no-tune, --pin, --memory-limit, --no-progress
 void add_load_options(CLI::App& app, ModelOptions& options);
+// --kv-mem, for verbs that answer requests.
+void add_kv_mem_option(CLI::App& app, std::string& kv_mem);
 // -m alone, for verbs that only read a file.
 void add_model_path_option(CLI::App& app, std::string& model);
 void add_threads_option(CLI::App& app, int& threads);

@@ -24,12 +24,13 @@ const std::vector<std::string> kSettings = {
 
 class Repl {
  public:
-  Repl(const LoadedModel& model, Conversation& conversation, GenerateParams& params,
+  Repl(const ServedModel& served, Conversation& conversation, GenerateParams& params,
        const ReplOptions& options)
-      : model_(model),
+      : served_(served),
         conversation_(conversation),
         params_(params),
         options_(options),
+        show_({.text = true, .progress = !options.no_progress}),
         reader_(options.no_history ? std::filesystem::path() : default_history_path()) {}
 
   Result<int> run();
@@ -44,7 +45,7 @@ class Repl {
   Result<void> act(const std::string& line);
 
   bool read_message(std::string& message);
-  Result<void> answer(const std::function<Result<Generation>(const GenerateHooks&)>& generate);
+  Result<void> finish(const Result<Generation>& generation);
   Result<void> ask(const std::string& text);
   Result<void> retry();
   Result<void> set(const std::string& argument);
@@ -54,10 +55,11 @@ class Repl {
   void show() const;
   void help();
 
-  const LoadedModel& model_;
+  const ServedModel& served_;
   Conversation& conversation_;
   GenerateParams& params_;
   const ReplOptions& options_;
+  const Show show_;
   LineReader reader_;
   std::string own_file_;  // saved or loaded in this dialogue: may be overwritten
   std::string last_stats_;
@@ -90,13 +92,8 @@ bool Repl::read_message(std::string& message) {
   return true;
 }
 
-Result<void> Repl::answer(const std::function<Result<Generation>(const GenerateHooks&)>& generate) {
-  ProgressBar bar("reading the prompt", ProgressBar::Unit::kTokens, true);
-  GenerateHooks hooks;
-  hooks.cancel = stop_flag();
-  hooks.on_prompt = bar.callback();
-  hooks.on_text = [](std::string_view piece) { return write_out(piece); };
-  const auto generation = generate(hooks);
+// What follows an answer, whole, stopped or failed.
+Result<void> Repl::finish(const Result<Generation>& generation) {
   const bool stopped = stop_requested();
   if (termination_requested()) done_ = true;
   clear_stop_request();
@@ -108,14 +105,12 @@ Result<void> Repl::answer(const std::function<Result<Generation>(const GenerateH
   return {};
 }
 
-Result<void> Repl::ask(const std::string& text) {
-  return answer([&](const GenerateHooks& hooks) { return conversation_.ask(text, params_, hooks); });
-}
+Result<void> Repl::ask(const std::string& text) { return finish(conversation_.ask(text, params_, show_)); }
 
 Result<void> Repl::retry() {
   GenerateParams params = params_;
   params.seed.reset();
-  return answer([&](const GenerateHooks& hooks) { return conversation_.retry(params, hooks); });
+  return finish(conversation_.retry(params, show_));
 }
 
 Result<void> Repl::set(const std::string& argument) {
@@ -136,7 +131,7 @@ Result<void> Repl::set(const std::string& argument) {
   } catch (const CLI::Error& error) {
     return fail(ErrorKind::kUsage, "repl.setting", "/set: {}", error.what());
   }
-  if (params_.max_tokens < 0) params_.max_tokens = static_cast<int>(model_.n_context);
+  if (params_.max_tokens < 0) params_.max_tokens = served_.model.config().context_length;
   return {};
 }
 
@@ -180,9 +175,10 @@ Result<void> Repl::load(const std::string& path) {
 }
 
 void Repl::show() const {
-  std::string out = fmt::format("model {} | context {} of {} tokens | {} threads, {}\n", model_.label(),
-                                conversation_.session().n_tokens(), model_.n_context,
-                                model_.pool->n_threads(), model_.ctx.kernels->isa);
+  const MediumConfig& config = served_.model.config();
+  std::string out =
+      fmt::format("model {} | context {} of {} tokens | {} threads, {}\n", served_.label,
+                  conversation_.n_tokens(), config.context_length, config.n_threads, config.isa);
   if (conversation_.system()) out += fmt::format("system {}\n", *conversation_.system());
   out += fmt::format(
       "temp {} | top-p {} | top-k {} | min-p {} | repeat-penalty {} | presence-penalty {} | "
@@ -262,9 +258,8 @@ Result<void> Repl::act(const std::string& line) {
 }
 
 Result<int> Repl::run() {
-  print_note(fmt::format("{}, {} parameters, context {}. /help lists commands, Ctrl+D leaves.",
-                         model_.label(), format_count(model_.weights.shape.n_parameters()),
-                         model_.n_context));
+  print_note(fmt::format("{}, {} parameters, context {}. /help lists commands, Ctrl+D leaves.", served_.label,
+                         format_count(served_.model.n_parameters()), served_.model.config().context_length));
   std::string message;
   while (!done_) {
     if (!read_message(message) || message.find_first_not_of(" \t") == std::string::npos) continue;
@@ -276,9 +271,9 @@ Result<int> Repl::run() {
 
 }  // namespace
 
-Result<int> run_repl(const LoadedModel& model, Conversation& conversation, GenerateParams& params,
+Result<int> run_repl(const ServedModel& served, Conversation& conversation, GenerateParams& params,
                      const ReplOptions& options) {
-  return Repl(model, conversation, params, options).run();
+  return Repl(served, conversation, params, options).run();
 }
 
 }  // namespace ruvltra

@@ -9,12 +9,13 @@ namespace ruvltra {
 
 struct ReplOptions {
   bool no_history = false;
+  bool no_progress = false;
   CLI::App* settings = nullptr;  // the verb's options: /set gives them new values
   bool* stats = nullptr;         // bound to --stats
 };
 
 // Runs until /bye or the end of input. Errors inside a dialogue are shown and it goes on.
-Result<int> run_repl(const LoadedModel& model, Conversation& conversation, GenerateParams& params,
+Result<int> run_repl(const ServedModel& served, Conversation& conversation, GenerateParams& params,
                      const ReplOptions& options);
 
 }  // namespace ruvltra

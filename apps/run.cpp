@@ -44,6 +44,9 @@ Result<void> check_usage(const Options& options) {
   if (options.chat.parse_special && !options.chat.raw) {
     return fail(ErrorKind::kUsage, "run.parse_special", "--parse-special: expected --raw beside it");
   }
+  if (options.sampling.params.max_tokens == 0) {
+    return fail(ErrorKind::kUsage, "run.max_tokens", "--max-tokens: expected -1 or at least 1, found 0");
+  }
   if (options.json && options.interactive) {
     return fail(ErrorKind::kUsage, "run.json_interactive",
                 "--json: expected a single answer, found --interactive");
@@ -51,24 +54,20 @@ Result<void> check_usage(const Options& options) {
   return {};
 }
 
-Result<int> run_once(const Options& options, const LoadedModel& model, Conversation& conversation,
+Result<int> run_once(const Options& options, const ServedModel& served, Conversation& conversation,
                      const std::string& prompt) {
-  ProgressBar bar("reading the prompt", ProgressBar::Unit::kTokens, !options.model.no_progress);
-  GenerateHooks hooks;
-  hooks.cancel = stop_flag();
-  hooks.on_prompt = bar.callback();
-  if (!options.json) hooks.on_text = [](std::string_view piece) { return write_out(piece); };
-  ASSIGN_OR_RETURN(const Generation generation, conversation.ask(prompt, options.sampling.params, hooks));
+  const Show show = {.text = !options.json, .progress = !options.model.no_progress};
+  ASSIGN_OR_RETURN(const Generation generation, conversation.ask(prompt, options.sampling.params, show));
   if (options.json) {
-    print("{}\n", to_json(generation_json(generation, model)));
+    print("{}\n", to_json(generation_json(generation, served)));
   } else {
     if (!generation.text.ends_with('\n')) write_out("\n");
-    if (options.sampling.params.n_logprobs > 0) print_note(logprobs_table(generation, model.tokenizer));
+    if (options.sampling.params.n_logprobs > 0) print_note(logprobs_table(generation, served.model));
   }
   if (options.stats) {
-    print_note(fmt::format("loaded {} in {:.2f} s | sha256 {:.12} | {} threads, {}", model.label(),
-                           model.load_seconds, to_hex(model.weights.file_digest), model.pool->n_threads(),
-                           model.ctx.kernels->isa));
+    const MediumConfig& config = served.model.config();
+    print_note(fmt::format("loaded {} in {:.2f} s | sha256 {:.12} | {} threads, {}", served.label,
+                           served.load_seconds, served.model.sha256(), config.n_threads, config.isa));
     print_note(generation_stats(generation));
   }
   return stop_requested() ? kExitInterrupted : kExitOk;
@@ -82,23 +81,24 @@ Result<int> run(Options& options) {
     return fail(ErrorKind::kUsage, "run.no_prompt",
                 "run: expected a prompt as words or on standard input, found none");
   }
-  ASSIGN_OR_RETURN(const auto model, load_model(options.model));
-  options.sampling.params.n_logprobs = options.logprobs;
-  if (options.sampling.params.max_tokens < 0)
-    options.sampling.params.max_tokens = static_cast<int>(model->n_context);
-  if (has_random_weights(model->file.metadata())) {
-    print_warning(model->label() + ": random weights; the text means nothing");
+  ASSIGN_OR_RETURN(ServedModel served, load_served(options.model));
+  for (const std::string& warning : served.model.warnings()) print_warning(warning);
+  GenerateParams& params = options.sampling.params;
+  params.n_logprobs = options.logprobs;
+  if (params.max_tokens < 0) params.max_tokens = served.model.config().context_length;
+  if (has_random_weights(served.model.name())) {
+    print_warning(served.label + ": random weights; the text means nothing");
   }
-  ASSIGN_OR_RETURN(Conversation conversation, Conversation::make(*model, options.chat));
+  ASSIGN_OR_RETURN(Conversation conversation, Conversation::make(served, options.chat));
   if (conversation.raw() && !options.chat.raw) {
-    print_warning(model->label() + ": no chat template; continuing the prompt as plain text (--raw)");
+    print_warning(served.label + ": no chat template; continuing the prompt as plain text (--raw)");
   }
-  if (dialogue && prompt.empty())
-    return run_repl(*model, conversation, options.sampling.params, options.repl);
-  ASSIGN_OR_RETURN(const int code, run_once(options, *model, conversation, prompt));
+  options.repl.no_progress = options.model.no_progress;
+  if (dialogue && prompt.empty()) return run_repl(served, conversation, params, options.repl);
+  ASSIGN_OR_RETURN(const int code, run_once(options, served, conversation, prompt));
   if (!options.interactive || termination_requested()) return code;
   clear_stop_request();
-  return run_repl(*model, conversation, options.sampling.params, options.repl);
+  return run_repl(served, conversation, params, options.repl);
 }
 
 }  // namespace
@@ -117,6 +117,7 @@ void add_run_verb(Program& program) {
   options->repl.stats = &options->stats;
   program.collect_words(app, options->words);
   add_model_options(app, options->model);
+  add_kv_mem_option(app, options->model.kv_mem);
   app.add_option("-s,--system", options->chat.system, "System message")->type_name("TEXT");
   app.add_flag("-i,--interactive", options->interactive, "Go on with a dialogue after the first answer");
   app.add_flag("--raw", options->chat.raw, "Continue the prompt as plain text, without the chat template");
