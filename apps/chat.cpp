@@ -82,6 +82,7 @@ Generation follow(Stream& stream, const Bell& bell, Show show) {
   std::optional<ProgressBar> bar;
   bar.emplace("reading the prompt", ProgressBar::Unit::kTokens, show.progress);
   bool wanted = true, cancelled = false;
+  size_t n_shown = 0;
   while (!stream.finished()) {
     if (!cancelled && (!wanted || stop_requested())) {
       stream.cancel();
@@ -92,7 +93,11 @@ Generation follow(Stream& stream, const Bell& bell, Show show) {
       if (show.text && !event->text.empty()) wanted = write_out(event->text);
       continue;
     }
-    if (bar) bar->update(stream.prompt_progress().n_done, stream.prompt_progress().n_total);
+    const PromptProgress progress = stream.prompt_progress();
+    if (bar && progress.n_done > n_shown) {
+      bar->update(progress.n_done, progress.n_total);
+      n_shown = progress.n_done;
+    }
     bell.wait(!cancelled, bar ? kRedrawMilliseconds : -1);
   }
   return stream.generations().front();

@@ -2,6 +2,7 @@
 """`ruvltra run` as its users meet it (docs/cli.md): answers, documents, Ctrl+C, the dialogue on a terminal."""
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -28,6 +29,9 @@ class Prompts(Case):
     def test_model_given_as_prompt(self):
         self.refused(2, r"-m nano\.gguf", "run", "nano.gguf")
         self.refused(2, r"-m nano\.gguf", "run", "nano.gguf", "hello")
+
+    def test_an_answer_has_a_token(self):
+        self.refused(2, "--max-tokens: expected -1 or at least 1, found 0", "run", "-n", "0", "hello")
 
     def test_large_top_k_keeps_all(self):
         words = ["run", "--seed", "5", "-n", "12", STORY]
@@ -87,6 +91,31 @@ class Answers(Case):
         drawn = self.document("run", "--json", "-n", "1", STORY)["seed"]
         self.assertIsInstance(drawn, int)
         self.assertNotEqual(drawn, self.document("run", "--json", "-n", "1", STORY)["seed"])
+
+
+class CacheMemory(Case):
+    PAGE = 64 * 2 * 4 * 128 * 2  # 64 tokens, K and V, layers, one head of 128, f16
+
+    def completion(self, *words):
+        return self.document("run", "--json", "--raw", "--temp", "1", "--seed", "1", *words, "Once upon a time")["usage"]
+
+    def test_size_of_the_cache(self):
+        """It limits the context that was not asked for, and must hold the one that was."""
+        short = self.completion("--kv-mem", f"{2 * self.PAGE + 5}")
+        self.assertEqual(short["total_tokens"], 128)
+        self.assertEqual(self.completion("--kv-mem", f"{2 * self.PAGE}", "-c", "128"), short)
+        self.assertEqual(self.completion("--kv-mem", "64M", "-c", "128"), short)
+        self.assertEqual(self.completion("-c", "64")["total_tokens"], 64)
+        q8_0 = self.completion("--kv-mem", f"{2 * self.PAGE}", "--kv-type", "q8_0")
+        self.assertGreater(q8_0["total_tokens"], 128)
+
+    def test_too_small_or_too_big(self):
+        self.refused(2, f"--kv-mem: expected at least {self.PAGE} bytes for 64 tokens, found 1K", "run", "--kv-mem", "1K", "hi")
+        self.refused(2, f"--kv-mem: expected at least {3 * self.PAGE} bytes for 129 tokens", "run", "-c", "129", "--kv-mem",
+                     f"{3 * self.PAGE - 1}", "hi")
+        self.refused(2, "size: expected a number", "run", "--kv-mem", "lots", "hi")
+        self.refused(1, "needs .* have", "run", "--kv-mem", "64G", "--memory-limit", "1G", "hi")
+        self.refused(2, "engine.kv_bytes: expected", "run", "--kv-mem", "4000000T", "--memory-limit", "4000000T", "hi")
 
 
 class Signals(Case):
@@ -197,6 +226,35 @@ class Dialogue(Case):
         self.assertEqual(terminal.close(), 0)
         with open(saved) as file:
             self.assertEqual(json.load(file)["messages"], messages)
+
+    def test_second_turn_finds_the_first_in_the_cache(self):
+        """All full pages of the first turn, prompt and answer, are there when the second begins."""
+        talk = f"{STORY * 12}\nAnd then?\n/stats\n/retry\n/stats\n/clear\n{STORY}\n/stats\n/bye\n"
+        code, _, err = call("run", "-i", "--stats", "--temp", "0", "-n", "40", stdin=talk.encode())
+        self.assertEqual(code, 0)
+        turns = re.findall(r"prompt (\d+) tokens(?: \((\d+) cached\))?", err.decode())
+        first, second, _, retry, _, fresh, _ = [(int(prompt), int(cached or 0)) for prompt, cached in turns]
+        self.assertEqual(first[1], 0)
+        self.assertGreaterEqual(first[0], 128)
+        self.assertEqual(second[1], (first[0] + 40) // 64 * 64)
+        self.assertEqual(retry, (second[0], second[0] // 64 * 64))
+        self.assertEqual(fresh[1], 0)
+
+    def test_cached_tokens_of_a_document(self):
+        self.assertEqual(self.document("run", "--json", "-n", "1", STORY)["usage"]["prompt_tokens_details"],
+                         {"cached_tokens": 0})
+
+    def test_progress_of_a_long_prompt(self):
+        """Each step of 512 tokens is reported; the line is gone before the answer begins."""
+        words = ["run", "-t", "1", "--isa", "scalar", "--temp", "1", "--seed", "1", "-n", "8", "--raw", STORY * 64]
+        answer = self.document(*words, "--json")["text"].strip().split()[0]
+        terminal = Terminal(*words)
+        shown = terminal.expect(rf"\r\x1b\[K\s*{re.escape(answer)}")
+        self.assertRegex(shown, r"reading the prompt +[1-9]\d %")
+        self.assertEqual(terminal.close(), 0)
+        terminal = Terminal(*words, "--no-progress")
+        self.assertNotIn("reading", terminal.expect(re.escape(answer)))
+        self.assertEqual(terminal.close(), 0)
 
     def test_interactive_without_a_terminal(self):
         out = self.ok("run", "-i", "--seed", "7", "-n", "8", stdin=(STORY + "\n/bye\n").encode())
