@@ -15,8 +15,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kDefaultContext = 8192;
-constexpr float kPatience =
-    86400;  // seconds: a pager may keep an answer waiting for as long as the API allows
+// A pager may keep an answer waiting for as long as the library allows.
+constexpr float kSlowestReaderSeconds = 86400;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -177,7 +177,7 @@ Result<ServedModel> load_served(const ModelOptions& options) {
   ASSIGN_OR_RETURN(MediumConfig config, config_of(options));
   RETURN_IF_ERROR(fit_cache(options, path, config));
   config.engine.parallel = 1;
-  config.engine.slow_reader_seconds = kPatience;
+  config.engine.slow_reader_seconds = kSlowestReaderSeconds;
   ProgressBar bar("loading", ProgressBar::Unit::kBytes, !options.no_progress);
   ASSIGN_OR_RETURN(MediumModel model, MediumModel::load(path, config, load_options(options, bar)));
   return ServedModel{std::move(model), path.filename().string(), seconds_since(begin)};

@@ -246,7 +246,8 @@ class Dialogue(Case):
 
     def test_progress_of_a_long_prompt(self):
         """Each step of 512 tokens is reported; the line is gone before the answer begins."""
-        words = ["run", "-t", "1", "--isa", "scalar", "--temp", "1", "--seed", "1", "-n", "8", "--raw", STORY * 64]
+        prompt = ("Once upon a time there was a fox. " * 60).strip()
+        words = ["run", "-t", "1", "--isa", "scalar", "--temp", "1", "--seed", "1", "-n", "8", "--raw", prompt]
         answer = self.document(*words, "--json")["text"].strip().split()[0]
         terminal = Terminal(*words)
         shown = terminal.expect(rf"\r\x1b\[K\s*{re.escape(answer)}")
