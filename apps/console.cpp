@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
@@ -127,7 +128,6 @@ void clear_stop_request() {
 }
 int stop_event() { return stop_event_; }
 bool termination_requested() { return terminate_.load(); }
-const std::atomic<bool>* stop_flag() { return &stop_; }
 
 ProgressBar::ProgressBar(std::string title, Unit unit, bool wanted)
     : title_(std::move(title)), unit_(unit), redraw_(stderr_is_tty()), wanted_(wanted) {}

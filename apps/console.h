@@ -4,7 +4,6 @@
 
 #include <fmt/format.h>
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <string>
@@ -54,8 +53,6 @@ void clear_stop_request();     // a dialogue goes on after Ctrl+C ...
 bool termination_requested();  // ... but not after SIGTERM or SIGHUP
 // Readable once a stop was requested: for poll(), so that no signal slips in between a check and a wait.
 int stop_event();
-// The same flag for code that takes a pointer.
-const std::atomic<bool>* stop_flag();
 
 // --- progress
 
