@@ -502,7 +502,8 @@ TEST_F(ModelTest, PromptsReportHowFarTheyAre) {
     asked.treatment.use_cache = false;
     Stream stream = std::move(*own.engine().stream(std::move(asked)));
     size_t last = 0;
-    while (last < prompt.size()) {
+    for (bool answering = false; !answering;) {
+      answering = stream.poll().has_value();
       const PromptProgress progress = stream.prompt_progress();
       EXPECT_EQ(progress.n_total, prompt.size());
       ASSERT_GE(progress.n_done, last);
@@ -511,6 +512,7 @@ TEST_F(ModelTest, PromptsReportHowFarTheyAre) {
       seen_halfway = seen_halfway || (last > 0 && last < prompt.size());
       std::this_thread::yield();
     }
+    ASSERT_EQ(last, prompt.size());
   }
   EXPECT_TRUE(seen_halfway);
   Stream again = std::move(*own.engine().stream({prompt, params(2), {}}));
