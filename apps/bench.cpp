@@ -5,6 +5,7 @@
 #include "bench_attention.h"
 #include "bench_report.h"
 #include "bench_run.h"
+#include "bench_spec.h"
 #include "console.h"
 #include "verbs.h"
 
@@ -27,6 +28,8 @@ struct Options {
   bool attention = false;
   std::vector<int> attention_lengths = {2048, 8192, 32768};
   std::string attention_method;
+  bool speculation = false;
+  SpecBenchOptions spec;
 };
 
 // Tests measured in turn, because one is compared with the other.
@@ -89,6 +92,13 @@ Result<int> bench(Options& options) {
                             repetitions, options.model.isa, options.json ? "json" : options.output,
                             options.model.no_progress});
   }
+  if (options.speculation) {
+    options.spec.model = options.model;
+    options.spec.repetitions = options.repetitions;
+    options.spec.n_tokens = options.generate.front();
+    options.spec.form = options.json ? "json" : options.output;
+    return bench_speculation(options.spec);
+  }
   ASSIGN_OR_RETURN(const std::vector<TestGroup> groups, plan_tests(options));
   uint64_t memory_limit = 0;
   if (!options.model.memory_limit.empty()) {
@@ -130,13 +140,15 @@ Result<int> bench(Options& options) {
 
 void add_bench_verb(Program& program) {
   auto options = std::make_shared<Options>();
-  CLI::App& app = program.add_verb("bench", "Speed of prompt processing and generation",
-                                   "  ruvltra bench\n"
-                                   "  ruvltra bench -m model.gguf -p 512 -n 128 -r 5\n"
-                                   "  ruvltra bench -m model.gguf -p 512 -n 32 -d 0,8192 -t 1,2 -o json\n"
-                                   "  ruvltra bench -m model.gguf -p 0 -n 32 -b 2,4,8 --step-tokens 5\n"
-                                   "  ruvltra bench --fa\n",
-                                   [options] { return bench(*options); });
+  CLI::App& app = program.add_verb(
+      "bench", "Speed of prompt processing and generation",
+      "  ruvltra bench\n"
+      "  ruvltra bench -m model.gguf -p 512 -n 128 -r 5\n"
+      "  ruvltra bench -m model.gguf -p 512 -n 32 -d 0,8192 -t 1,2 -o json\n"
+      "  ruvltra bench -m model.gguf -p 0 -n 32 -b 2,4,8 --step-tokens 5\n"
+      "  ruvltra bench --fa\n"
+      "  ruvltra bench --spec -m model.gguf --draft small.gguf -n 128 --spec-source lookup,auto\n",
+      [options] { return bench(*options); });
   add_model_path_option(app, options->model.model);
   const auto add_list = [&app](const char* names, std::vector<int>& values, int least, int most,
                                const char* help) {
@@ -144,6 +156,22 @@ void add_bench_verb(Program& program) {
         ->allow_extra_args(false)
         ->delimiter(',')
         ->check(in_range(least, most))
+        ->type_name("LIST");
+  };
+  const auto add_words = [&app](const char* name, std::vector<std::string>& values,
+                                std::vector<std::string> known, const char* help) {
+    app.add_option(name, values, help)
+        ->allow_extra_args(false)
+        ->delimiter(',')
+        ->check(one_of(std::move(known)))
+        ->type_name("LIST");
+  };
+  const auto add_numbers = [&app](const char* name, std::vector<double>& values, double most,
+                                  const char* help) {
+    app.add_option(name, values, help)
+        ->allow_extra_args(false)
+        ->delimiter(',')
+        ->check(CLI::Range(0.0, most))
         ->type_name("LIST");
   };
   constexpr int kMostTokens = 1 << 20;
@@ -167,6 +195,14 @@ void add_bench_verb(Program& program) {
                "Attention alone against plainer methods: time and peak memory; -r counts from 1");
   add_list("--fa-tokens", options->attention_lengths, 1, 1 << 17, "Sequence lengths for --fa");
   app.add_option("--fa-method", options->attention_method)->group("")->configurable(false);
+  app.add_flag("--spec", options->speculation,
+               "Speculative decoding against plain: -n tokens per answer, answers in turn, -r times");
+  app.add_option("--draft", options->spec.draft, "Draft model for --spec")->type_name("FILE");
+  add_words("--spec-task", options->spec.tasks, {"story", "edit", "noise"}, "Texts for --spec");
+  add_words("--spec-source", options->spec.sources, {"lookup", "draft", "auto"}, "Where drafts come from");
+  add_list("--lookahead", options->spec.lookaheads, 0, 8, "Proposals per step for --spec; 0 = adaptive");
+  add_numbers("--spec-temp", options->spec.temperatures, 2, "Temperatures for --spec");
+  add_numbers("--draft-stop", options->spec.cut_offs, 1, "The draft stops below this probability");
   app.add_option("-o,--output", options->output, "md, csv, json or jsonl")
       ->check(one_of({"md", "csv", "json", "jsonl"}))
       ->type_name("FORM");

@@ -1,6 +1,6 @@
 // The same request gives the same tokens, log-probabilities and end, bit for bit: alone, and in any batch,
 // with any number of threads, chunk sizes, cache state, after preemptions, forked, beside cancelled
-// neighbours. RUVLTRA_CONFIGURATIONS=10000 runs more of the same, RUVLTRA_FIRST_CONFIGURATION=n begins with
+// neighbours; and the same with proposals of every source. RUVLTRA_CONFIGURATIONS=10000 runs more of the same, RUVLTRA_FIRST_CONFIGURATION=n begins with
 // the n-th, RUVLTRA_MODEL=FILE takes another model.
 #include "engine_reference.h"
 
@@ -60,13 +60,27 @@ EngineLoop::Options random_options(std::mt19937& random, const Sizes& sizes) {
   return options;
 }
 
-TEST(EngineDeterminism, RandomConfigurations) {
+// Every source and setting; drafts that are mostly wrong are welcome.
+SpeculativeConfig random_speculation(std::mt19937& random) {
+  SpeculativeConfig config;
+  config.source = static_cast<DraftSource>(random() % 3);
+  config.adaptive = random() % 3 == 0;
+  config.lookahead = 1 + static_cast<int>(random() % 8);
+  config.acceptance_threshold = random() % 2 == 0 ? 0.0f : 0.3f;
+  config.draft_temperature = random() % 3 == 0 ? 1.0f : 0.0f;
+  return config;
+}
+
+void compare_configurations(const Weights* draft) {
   const uint32_t n_configurations = setting("RUVLTRA_CONFIGURATIONS", 200);
   const uint32_t first = setting("RUVLTRA_FIRST_CONFIGURATION", 0);
   ReferenceModel model(std::getenv("RUVLTRA_MODEL"));
   const Sizes sizes = Sizes::of(model.weights);
   std::mt19937 fixed(1);
-  const auto requests = make_requests(fixed, sizes);
+  auto requests = make_requests(fixed, sizes);
+  constexpr float kTemperatures[] = {0, 0.3f, 0.7f, 0, 1, 1.5f};
+  for (size_t i = 0; draft != nullptr && i < requests.size(); ++i)
+    requests[i].params.temperature = kTemperatures[i % std::size(kTemperatures)];
   std::vector<std::vector<TestAnswer>> expected;  // (requests, n)
   for (const TestRequest& request : requests) expected.push_back(model.alone(request));
 
@@ -76,7 +90,12 @@ TEST(EngineDeterminism, RandomConfigurations) {
   for (uint32_t configuration = first; configuration < first + n_configurations; ++configuration) {
     std::mt19937 random(configuration);
     const int n_threads = 1 + static_cast<int>(random() % 3);
-    const auto loop = model.start(n_threads, random_options(random, sizes));
+    auto options = random_options(random, sizes);
+    if (draft != nullptr) {
+      options.speculation = random_speculation(random);
+      if (options.speculation->source != DraftSource::kLookup) options.draft = draft;
+    }
+    const auto loop = model.start(n_threads, options);
     struct Running {
       size_t which;
       bool cancelled;
@@ -123,6 +142,9 @@ TEST(EngineDeterminism, RandomConfigurations) {
     sum.n_cached_tokens += stats.n_cached_tokens;
     sum.n_cancelled += stats.n_cancelled;
     sum.n_evictions += stats.n_evictions;
+    sum.speculation.n_drafted += stats.speculation.n_drafted;
+    sum.speculation.n_accepted += stats.speculation.n_accepted;
+    sum.speculation.n_by_lookup += stats.speculation.n_by_lookup;
     EXPECT_EQ(stats.n_pages_private, 0u);
     EXPECT_EQ(stats.n_pages_free + stats.n_pages_published, stats.n_pages);
     if (n_different > 10) break;
@@ -133,6 +155,15 @@ TEST(EngineDeterminism, RandomConfigurations) {
     EXPECT_GT(sum.n_cached_tokens, 0u);
     EXPECT_GT(sum.n_cancelled, 0u);
     EXPECT_GT(sum.n_evictions, 0u);
+    EXPECT_EQ(sum.speculation.n_by_lookup > 0, draft != nullptr);
+    EXPECT_EQ(sum.speculation.n_drafted > sum.speculation.n_by_lookup, draft != nullptr);
+    EXPECT_EQ(sum.speculation.n_accepted > 0, draft != nullptr);
+  }
+  if (draft != nullptr) {
+    std::printf("%llu proposals, %llu accepted, %llu from earlier text\n",
+                static_cast<unsigned long long>(sum.speculation.n_drafted),
+                static_cast<unsigned long long>(sum.speculation.n_accepted),
+                static_cast<unsigned long long>(sum.speculation.n_by_lookup));
   }
   std::printf(
       "%u configurations, %zu answers compared, %zu different; %llu steps, %llu preemptions, "
@@ -141,6 +172,14 @@ TEST(EngineDeterminism, RandomConfigurations) {
       static_cast<unsigned long long>(sum.n_preemptions),
       static_cast<unsigned long long>(sum.n_cached_tokens), static_cast<unsigned long long>(sum.n_cancelled),
       static_cast<unsigned long long>(sum.n_evictions));
+}
+
+TEST(EngineDeterminism, RandomConfigurations) { compare_configurations(nullptr); }
+
+// The draft is small and of the same vocabulary as the model.
+TEST(EngineDeterminism, RandomConfigurationsThatSpeculate) {
+  const ReferenceModel draft(source_path("models/pico-q8_0.gguf").c_str());
+  compare_configurations(&draft.weights);
 }
 
 }  // namespace

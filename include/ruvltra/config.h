@@ -29,12 +29,18 @@ struct PagedConfig {
   KvType kv_type = KvType::kF16;
 };
 
+// Where proposals come from: earlier text that ends like the present one, the model of draft_model_path, or
+// whichever of them promises more at the time.
+enum class DraftSource { kAuto, kLookup, kModel };
+
 // A draft proposes, the target's own samples decide: nothing here can change the output.
 struct SpeculativeConfig {
-  int lookahead = 4;                  // 1..8 drafted tokens
-  float acceptance_threshold = 0.7f;  // 0..1: drafting stops below this draft probability
-  float draft_temperature = 0;        // 0..2, 0 = greedy draft
-  bool adaptive = true;               // lookahead follows the measured gain
+  DraftSource source = DraftSource::kAuto;
+  int lookahead = 4;                  // 1..8 drafted tokens; without `adaptive`
+  float acceptance_threshold = 0.7f;  // 0..1: drafting stops below this draft probability; kAuto with
+                                      // `adaptive` measures where to stop instead
+  float draft_temperature = 0;  // 0..2, 0 = greedy draft
+  bool adaptive = true;         // 0..8 tokens, as the measured gain says; 0 = off
 };
 
 // Layers whose residual stream the learning system observes, and the index its patterns live in.

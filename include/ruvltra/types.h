@@ -1,6 +1,7 @@
 // Plain data shared by every layer.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -61,6 +62,7 @@ struct Sampled {
   // > 0.
   double logprob = 0;
   std::vector<TokenLogprob> top;  // the n_logprobs best, best first
+  bool was_drafted = false;       // a proposal said so before it was drawn; depends on load and timing
 };
 
 // Why an answer ended.
@@ -100,9 +102,10 @@ struct Generation {
   std::vector<TokenId> tokens;    // drawn tokens; a token that ended the answer is the last one
   std::vector<Sampled> logprobs;  // one per token, if params.n_logprobs > 0
   FinishReason finish_reason = FinishReason::kLength;
-  uint64_t seed = 0;    // the one used, given or drawn
-  size_t n_prompt = 0;  // tokens of the prompt
-  size_t n_cached = 0;  // of these, found in the KV cache
+  uint64_t seed = 0;                     // the one used, given or drawn
+  size_t n_prompt = 0;                   // tokens of the prompt
+  size_t n_cached = 0;                   // of these, found in the KV cache
+  size_t n_drafted = 0, n_accepted = 0;  // proposals of speculative decoding, and those that came true
   Timings timings;
   std::optional<Error> error;  // of kFailed, and of kCancelled where it was not the caller's wish
 };
@@ -114,6 +117,7 @@ struct Treatment {
   std::string tenant;          // whom the work is done for: fair shares, and a prefix cache of its own
   std::string cache_salt;      // divides the tenant's prefix cache further
   bool use_cache = true;       // look up and publish prompt pages
+  bool speculate = true;       // where the engine does (MediumConfig::use_speculative_decoding)
 };
 
 // Token ids, text that is continued as it is, or messages for the model's chat template.
@@ -141,6 +145,22 @@ struct PromptProgress {
   size_t n_total = 0;
 };
 
+// Speculative decoding since the start: what was proposed, what came true, and what it costs here.
+struct SpeculationStats {
+  uint64_t n_drafts = 0;    // sequences' steps that verified proposals
+  uint64_t n_drafted = 0;   // proposals verified
+  uint64_t n_judged = 0;    // of these, those that were compared: up to the first wrong one
+  uint64_t n_accepted = 0;  // of these, those that came true
+  uint64_t n_by_lookup = 0, n_accepted_by_lookup = 0;             // of these, from text that stood before
+  std::array<uint64_t, 8> n_drafted_at = {}, n_accepted_at = {};  // by place among a step's proposals
+  uint64_t n_unused = 0;     // tokens the draft model computed that were not verified
+  double draft_seconds = 0;  // in the draft model
+  // As measured, in units of a step with one row; 0 until then.
+  double unit_seconds = 0;
+  double draft_cost = 0;                   // c: a step of the draft model
+  std::array<double, 9> verify_cost = {};  // V(n + 1): a step with n proposals
+};
+
 // Counters since the start, and the state after the last step.
 struct EngineStats {
   uint64_t n_steps = 0;
@@ -158,6 +178,8 @@ struct EngineStats {
   size_t n_queued = 0, n_running = 0;
   size_t n_pages = 0, n_pages_free = 0, n_pages_private = 0, n_pages_published = 0, n_pages_shared = 0;
   size_t page_bytes = 0;
+
+  SpeculationStats speculation;
 };
 
 }  // namespace ruvltra

@@ -49,6 +49,8 @@ struct Stream::Impl {
     Generation& generation = generations[choice];
     generation.finish_reason = item.outcome->reason;
     generation.n_cached = item.outcome->n_cached;
+    generation.n_drafted = item.outcome->n_drafted;
+    generation.n_accepted = item.outcome->n_accepted;
     generation.timings = item.outcome->timings;
     generation.error = std::move(item.outcome->error);
     Event event{

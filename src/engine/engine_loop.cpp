@@ -16,6 +16,7 @@ using std::chrono::duration;
 
 constexpr int kMaxChoices = 16;
 constexpr double kMaxTimeoutSeconds = 1e6;
+constexpr size_t kMaxDraftRows = 16;  // proposals verified in one step
 
 double seconds_between(TokenStream::Clock::time_point begin, TokenStream::Clock::time_point end) {
   return duration<double>(end - begin).count();
@@ -27,7 +28,19 @@ SchedulerOptions scheduler_options(const EngineLoop::Options& options) {
   out.max_running = options.steps.max_parts;
   out.max_waiting = options.steps.max_parts + options.max_queued;
   out.max_step_rows = options.steps.max_rows;
+  out.max_draft_rows = kMaxDraftRows;
   out.max_step_ms = options.max_step_ms;
+  return out;
+}
+
+DraftModel::Options draft_options(const EngineLoop::Options& options, const ModelShape& target) {
+  DraftModel::Options out;
+  out.max_sequences = options.steps.max_parts;
+  out.max_positions = std::min(options.steps.max_positions, options.draft->shape.context_length);
+  out.n_pages = EngineLoop::draft_pages(options.steps);
+  out.n_target_vocab = target.n_vocab;
+  out.kv_type = options.steps.kv_type;
+  out.temperature = options.speculation ? options.speculation->draft_temperature : 0;
   return out;
 }
 
@@ -60,17 +73,20 @@ void EngineLoop::Inbox::ring() {
   news.notify_one();
 }
 
-EngineLoop::EngineLoop(Runner runner, const Tokenizer& tokenizer, const Options& options,
-                       std::vector<TokenId> unused)
+EngineLoop::EngineLoop(Runner runner, std::optional<DraftModel> draft, const Tokenizer& tokenizer,
+                       const Options& options, std::vector<TokenId> unused)
     : options_(options),
       tokenizer_(&tokenizer),
       unused_(std::move(unused)),
       runner_(std::move(runner)),
       scheduler_(scheduler_options(options)),
+      draft_(std::move(draft)),
       weight_bytes_per_step_(runner_.weights().bytes_per_token()) {
   ended_.reserve(options.steps.max_parts + options.max_queued);
   now_.n_pages = options.steps.n_pages;
   now_.page_bytes = KvPool::page_bytes(runner_.weights().shape, options.steps.kv_type);
+  if (options.speculation) speculator_.emplace(*options.speculation, draft_ ? &*draft_ : nullptr);
+  asks_.reserve(options.steps.max_parts);
   publish_stats();
   thread_ = std::thread([this] { run(); });
 }
@@ -82,10 +98,24 @@ Result<std::unique_ptr<EngineLoop>> EngineLoop::start(const Ctx& ctx, const Weig
     return fail("sampler.no_token", "vocabulary of {}: expected a token that may be generated, found none",
                 weights.shape.n_vocab);
   }
-  ASSIGN_OR_RETURN(Runner runner, Runner::make(ctx, weights, options.steps));
+  Runner::Options steps = options.steps;
+  steps.max_wanted = max_wanted_rows(options);
+  ASSIGN_OR_RETURN(Runner runner, Runner::make(ctx, weights, steps));
+  std::optional<DraftModel> draft;
+  if (options.draft != nullptr) {
+    ASSIGN_OR_RETURN(draft,
+                     DraftModel::make(ctx, *options.draft, unused, draft_options(options, weights.shape)));
+  }
   return std::unique_ptr<EngineLoop>(
-      new EngineLoop(std::move(runner), tokenizer, options, std::move(unused)));
+      new EngineLoop(std::move(runner), std::move(draft), tokenizer, options, std::move(unused)));
 }
+
+size_t EngineLoop::max_wanted_rows(const Options& options) {
+  return options.steps.max_parts + (options.speculation ? kMaxDraftRows : 0);
+}
+
+// As many as the large model has: a text takes as many in both.
+size_t EngineLoop::draft_pages(const Runner::Options& steps) { return steps.n_pages + steps.max_parts; }
 
 EngineLoop::~EngineLoop() { stop(); }
 
@@ -151,17 +181,32 @@ SequenceSpec EngineLoop::sequence_spec(std::vector<TokenId> prompt, const Genera
 
 Result<EngineLoop::Ticket> EngineLoop::submit(std::vector<TokenId> prompt, GenerateParams params,
                                               const Treatment& treatment, TokenStream::Notice on_ready) {
+  return submit_request(std::move(prompt), std::move(params), treatment, std::move(on_ready), {});
+}
+
+Result<EngineLoop::Ticket> EngineLoop::replay(std::vector<TokenId> prompt, std::vector<TokenId> record,
+                                              GenerateParams params, const Treatment& treatment) {
+  CHECK(params.n == 1 && record.size() >= static_cast<size_t>(params.max_tokens));
+  return submit_request(std::move(prompt), std::move(params), treatment, {}, std::move(record));
+}
+
+Result<EngineLoop::Ticket> EngineLoop::submit_request(std::vector<TokenId> prompt, GenerateParams params,
+                                                      const Treatment& treatment,
+                                                      TokenStream::Notice on_ready,
+                                                      std::vector<TokenId> record) {
   RETURN_IF_ERROR(check(prompt, params, treatment));
   if (!params.seed) params.seed = random_seed() >> 11;  // 53 bits: exact in every JSON reader
   const auto n_choices = static_cast<size_t>(params.n);
   auto active = std::make_unique<Active>();
   active->stream = std::make_shared<TokenStream>(
-      params.n, options_.stream_tokens, std::move(on_ready), [inbox = inbox_] { inbox->ring(); },
-      static_cast<size_t>(params.n_logprobs));
+      params.n, options_.stream_tokens, options_.speculation ? 1 + kMaxDraft : 1, std::move(on_ready),
+      [inbox = inbox_] { inbox->ring(); }, static_cast<size_t>(params.n_logprobs));
+  active->speculates = speculator_ && treatment.speculate;
   active->greedy = Sampler::takes_likeliest(params);
   active->sampling = params;
   active->spec = sequence_spec(std::move(prompt), params, treatment);
   active->spec.owner = active.get();
+  active->record = std::move(record);
   active->answers.resize(n_choices);
   for (Answer& answer : active->answers) answer.stops = StreamText(params.stop);
   active->n_open = n_choices;

@@ -15,6 +15,7 @@
 #include "engine/runner.h"
 #include "engine/sampler.h"
 #include "engine/scheduler.h"
+#include "engine/speculator.h"
 #include "engine/step_cost.h"
 #include "engine/token_stream.h"
 #include "ruvltra/error.h"
@@ -39,8 +40,13 @@ class EngineLoop {
     bool prefix_cache = true;
     size_t stream_tokens = 256;       // a reader may fall behind by
     double slow_reader_seconds = 30;  // before a request that waits for its reader is cancelled
+    std::optional<SpeculativeConfig> speculation;
+    const Weights* draft = nullptr;  // of a model with the same vocabulary; must outlive the loop
   };
   // Errors: memory.exhausted, sampler.no_token.
+  // Memory that start() takes: rows of logits, and pages of the draft model's own KV cache.
+  static size_t max_wanted_rows(const Options& options);
+  static size_t draft_pages(const Runner::Options& steps);
   static Result<std::unique_ptr<EngineLoop>> start(const Ctx& ctx, const Weights& weights,
                                                    const Tokenizer& tokenizer, const Options& options);
   ~EngineLoop();  // stop()
@@ -57,6 +63,11 @@ class EngineLoop {
   // request.timeout, config.*, sampler.range (usage); engine.queue_full, engine.stopped (busy).
   Result<Ticket> submit(std::vector<TokenId> prompt, GenerateParams params, const Treatment& treatment,
                         TokenStream::Notice on_ready = {});
+  // The same work for an answer that is known: every token is drawn as usual, then the record's is taken in
+  // its place. For measurements of texts that the model at hand would not write. *Requires*: params.n is 1,
+  // at least max_tokens tokens on record, all inside the vocabulary.
+  Result<Ticket> replay(std::vector<TokenId> prompt, std::vector<TokenId> record, GenerateParams params,
+                        const Treatment& treatment);
   void cancel(RequestId id);
   // Ends everything after the step that is running; later calls of submit() fail.
   void stop();
@@ -75,7 +86,9 @@ class EngineLoop {
     Sequence* sequence = nullptr;  // null before it is forked off and after its end
     std::optional<Sampler> sampler;
     StreamText stops;
-    size_t n_tokens = 0;
+    std::unique_ptr<Drafting> drafting;  // while proposals are made for it
+    std::vector<TokenId> rows;           // its last token and the proposals of the step
+    size_t n_tokens = 0, n_drafted = 0, n_accepted = 0;
     Clock::time_point first_token, last_token;
     bool ended = false;
   };
@@ -83,8 +96,10 @@ class EngineLoop {
     RequestId id = 0;
     std::shared_ptr<TokenStream> stream;
     SamplingParams sampling;
+    bool speculates = false;
     bool greedy = false;  // takes the likeliest token: no row of logits needed
     SequenceSpec spec;
+    std::vector<TokenId> record;  // of replay(), else empty
     std::vector<Answer> answers;  // (n)
     size_t n_open = 0;
     size_t n_cached = 0;
@@ -111,8 +126,12 @@ class EngineLoop {
     void ring();
   };
 
-  EngineLoop(Runner runner, const Tokenizer& tokenizer, const Options& options, std::vector<TokenId> unused);
+  EngineLoop(Runner runner, std::optional<DraftModel> draft, const Tokenizer& tokenizer,
+             const Options& options, std::vector<TokenId> unused);
 
+  Result<Ticket> submit_request(std::vector<TokenId> prompt, GenerateParams params,
+                                const Treatment& treatment, TokenStream::Notice on_ready,
+                                std::vector<TokenId> record);
   Result<void> check(std::span<const TokenId> prompt, const GenerateParams& params,
                      const Treatment& treatment) const;
   SequenceSpec sequence_spec(std::vector<TokenId> prompt, const GenerateParams& params,
@@ -128,11 +147,15 @@ class EngineLoop {
   bool do_step();
   bool begin_admitted(const StepPlan& plan);
   bool begin(Sequence& sequence);
+  void start_drafting(Answer& answer, const Sequence& sequence);
+  void stop_drafting(Active& active);
+  void propose();
   RowOutput run_step(const StepPlan& plan);
   void report_prompts(const StepPlan& plan);
-  void draw_tokens(const StepPlan& plan, RowOutput form);
-  void draw_row(Sequence& sequence, size_t row, RowOutput form);
-  void draw_token(Sequence& sequence, size_t row, RowOutput form);
+  size_t draw_tokens(const StepPlan& plan, RowOutput form);
+  size_t draw_row(const StepEntry& entry, size_t row, RowOutput form);
+  size_t draw_along_draft(const StepEntry& entry, size_t row, RowOutput form);
+  std::optional<TokenId> draw_token(Sequence& sequence, size_t row, RowOutput form, TokenId proposal = -1);
   Result<Sampled> next_token(Answer& answer, const Sequence& sequence, size_t row, RowOutput form);
   void end_sequence(Sequence& sequence, FinishReason reason, const std::optional<Error>& error = {});
   void end_answer(Active& active, size_t choice, FinishReason reason, const std::optional<Error>& error);
@@ -152,6 +175,9 @@ class EngineLoop {
   Runner runner_;
   Scheduler scheduler_;
   StepCost cost_;
+  std::optional<DraftModel> draft_;
+  std::optional<Speculator> speculator_;
+  std::vector<Speculator::Ask> asks_;
   const uint64_t weight_bytes_per_step_;
   std::unordered_map<RequestId, std::unique_ptr<Active>> active_;
   std::vector<std::unique_ptr<Active>> submitted_;  // taken from the inbox

@@ -18,6 +18,12 @@ double seconds_between(TokenStream::Clock::time_point begin, TokenStream::Clock:
   return std::chrono::duration<double>(end - begin).count();
 }
 
+size_t count_prefill_rows(const StepPlan& plan) {
+  size_t n_rows = 0;
+  for (const StepEntry& entry : plan.entries) n_rows += entry.is_prefill ? entry.n_tokens : 0;
+  return n_rows;
+}
+
 FinishReason finish_reason(EndReason reason) {
   return reason == EndReason::kCancelled ? FinishReason::kCancelled : FinishReason::kTimeout;
 }
@@ -141,8 +147,12 @@ void EngineLoop::finish_side_work(SideWork& work, bool ran) {
 // False if there was nothing to compute.
 bool EngineLoop::do_step() {
   const auto begun = Clock::now();
+  propose();
   const StepPlan& plan = scheduler_.plan(now_ms());
-  for (Sequence* sequence : plan.ended) end_sequence(*sequence, finish_reason(sequence->end));
+  for (Sequence* sequence : plan.ended) {
+    end_sequence(*sequence, finish_reason(sequence->end));
+    stop_drafting(*static_cast<Active*>(sequence->spec.owner));
+  }
   for (const PageWork& work : plan.page_work) {
     if (work.from == kNoPage) {
       runner_.kv().clear_page(work.to);
@@ -157,7 +167,11 @@ bool EngineLoop::do_step() {
   const auto computed = Clock::now();
   scheduler_.complete_step();
   report_prompts(plan);
-  draw_tokens(plan, form);
+  const size_t n_prefill = count_prefill_rows(plan);
+  const size_t n_drawn = draw_tokens(plan, form);
+  if (speculator_ && n_prefill == 0) {
+    speculator_->learn(plan.n_rows, n_drawn, 1e3 * seconds_between(planned, Clock::now()));
+  }
 
   const double forward_seconds = seconds_between(planned, computed);
   ++now_.n_steps;
@@ -193,6 +207,7 @@ bool EngineLoop::begin(Sequence& sequence) try {
     CHECK(sampler);
     answer.sampler = std::move(*sampler);
     answer.sampler->accept_prompt(prompt);
+    if (active.speculates) start_drafting(answer, sequence);
   }
   active.has_begun = true;
   return true;
@@ -206,12 +221,23 @@ RowOutput EngineLoop::run_step(const StepPlan& plan) {
   runner_.begin();
   for (const StepEntry& entry : plan.entries) {
     const Sequence& sequence = *entry.sequence;
-    if (entry.wants_row && !static_cast<Active*>(sequence.spec.owner)->greedy) form = RowOutput::kLogits;
+    Active& active = *static_cast<Active*>(sequence.spec.owner);
+    if (entry.wants_row && !active.greedy) form = RowOutput::kLogits;
     if (!entry.is_prefill) n_decode += entry.n_tokens;
-    runner_.add({.tokens = std::span(sequence.tokens).subspan(entry.first_position, entry.n_tokens),
+    std::span tokens =
+        std::span(sequence.tokens).subspan(entry.first_position, entry.n_tokens - entry.n_draft);
+    if (entry.n_draft > 0) {
+      Answer& answer = active.answers[sequence.choice];
+      answer.rows.assign(tokens.begin(), tokens.end());
+      const auto proposals = answer.drafting->tokens.begin();
+      answer.rows.insert(answer.rows.end(), proposals,
+                         proposals + static_cast<std::ptrdiff_t>(entry.n_draft));
+      tokens = answer.rows;
+    }
+    runner_.add({.tokens = tokens,
                  .first_position = entry.first_position,
                  .pages = sequence.table.pages,
-                 .wants_row = entry.wants_row,
+                 .n_wanted = entry.wants_row ? 1 + entry.n_draft : 0,
                  .writes = entry.first_position >= sequence.table.n_tokens});
   }
   const auto begin = Clock::now();
@@ -229,32 +255,34 @@ void EngineLoop::report_prompts(const StepPlan& plan) {
   }
 }
 
-void EngineLoop::draw_tokens(const StepPlan& plan, RowOutput form) {
-  size_t row = 0;
+// The number of tokens drawn.
+size_t EngineLoop::draw_tokens(const StepPlan& plan, RowOutput form) {
+  size_t row = 0, n_drawn = 0;
   for (const StepEntry& entry : plan.entries) {
     if (!entry.wants_row) continue;
+    Active& active = *static_cast<Active*>(entry.sequence->spec.owner);
     try {
-      draw_row(*entry.sequence, row, form);
+      n_drawn += draw_row(entry, row, form);
     } catch (const std::bad_alloc&) {
-      fail_for_memory(*static_cast<Active*>(entry.sequence->spec.owner));
+      fail_for_memory(active);
     }
-    ++row;
+    stop_drafting(active);
+    row += 1 + entry.n_draft;
   }
+  return n_drawn;
 }
 
-void EngineLoop::draw_row(Sequence& sequence, size_t row, RowOutput form) {
-  if (sequence.phase == Phase::kEnded) return;  // with another answer to its request
+size_t EngineLoop::draw_row(const StepEntry& entry, size_t row, RowOutput form) {
+  Sequence& sequence = *entry.sequence;
+  if (sequence.phase == Phase::kEnded) return 0;  // with another answer to its request
+  if (sequence.n_samples_due == 0) return draw_along_draft(entry, row, form);
   Active& active = *static_cast<Active*>(sequence.spec.owner);
-  const bool begins = sequence.n_samples_due > 0;
   while (sequence.n_samples_due > 0) {
     Sequence& child = scheduler_.fork(sequence);
     active.answers[child.choice].sequence = &child;
   }
-  if (begins) {
-    for (Answer& answer : active.answers) draw_token(*answer.sequence, row, form);
-  } else {
-    draw_token(sequence, row, form);
-  }
+  for (Answer& answer : active.answers) draw_token(*answer.sequence, row, form);
+  return active.answers.size();
 }
 
 Result<Sampled> EngineLoop::next_token(Answer& answer, const Sequence& sequence, size_t row, RowOutput form) {
@@ -265,18 +293,29 @@ Result<Sampled> EngineLoop::next_token(Answer& answer, const Sequence& sequence,
                                 static_cast<Active*>(sequence.spec.owner)->stream->spare_top());
 }
 
-// The order of the tests for an end: stop token, stop string, max_tokens and with it the context.
-void EngineLoop::draw_token(Sequence& sequence, size_t row, RowOutput form) {
+// The order of the tests for an end: stop token, stop string, max_tokens and with it the context. Empty if
+// the sequence failed. proposal: what the next row, if there is one, was computed from.
+std::optional<TokenId> EngineLoop::draw_token(Sequence& sequence, size_t row, RowOutput form,
+                                              TokenId proposal) {
   Active& active = *static_cast<Active*>(sequence.spec.owner);
   Answer& answer = active.answers[sequence.choice];
   auto sampled = next_token(answer, sequence, row, form);
   if (!sampled) {
     scheduler_.finish(sequence, EndReason::kFailed);
-    return end_sequence(sequence, FinishReason::kFailed, sampled.error());
+    end_sequence(sequence, FinishReason::kFailed, sampled.error());
+    return {};
   }
+  if (!active.record.empty()) sampled->token = active.record[sequence.n_output()];
   const TokenId token = sampled->token;
+  sampled->was_drafted = token == proposal;
   answer.sampler->accept(token);
-  scheduler_.append(sequence, token);
+  answer.n_accepted += token == proposal;
+  if (token == proposal) {
+    scheduler_.accept_drafts(sequence, std::span(&token, 1));
+  } else {
+    scheduler_.append(sequence, token);
+  }
+  if (answer.drafting) Speculator::count_token(*answer.drafting);
   answer.last_token = Clock::now();
   if (answer.n_tokens++ == 0) answer.first_token = answer.last_token;
   active.stream->put(
@@ -287,9 +326,11 @@ void EngineLoop::draw_token(Sequence& sequence, size_t row, RowOutput form) {
     answer.stops.push(tokenizer_->bytes(token));
     stops = answer.stops.stopped();
   }
-  if (!stops && sequence.n_output() < sequence.spec.max_new_tokens) return;
-  scheduler_.finish(sequence);
-  end_sequence(sequence, stops ? FinishReason::kStop : FinishReason::kLength);
+  if (stops || sequence.n_output() == sequence.spec.max_new_tokens) {
+    scheduler_.finish(sequence);
+    end_sequence(sequence, stops ? FinishReason::kStop : FinishReason::kLength);
+  }
+  return token;
 }
 
 // The end of a sequence is the end of its answer, and of those that were still to be forked off it.
@@ -309,7 +350,12 @@ void EngineLoop::end_answer(Active& active, size_t choice, FinishReason reason,
   if (answer.ended) return;
   answer.ended = true;
   const auto now = Clock::now();
-  Outcome outcome{.reason = reason, .n_cached = active.n_cached, .timings = {}, .error = {}};
+  Outcome outcome{.reason = reason,
+                  .n_cached = active.n_cached,
+                  .n_drafted = answer.n_drafted,
+                  .n_accepted = answer.n_accepted,
+                  .timings = {},
+                  .error = {}};
   if (error) outcome.error = error_from([&] { return *error; });
   Timings& timings = outcome.timings;
   timings.queue_seconds = seconds_between(active.submitted, active.has_begun ? active.begun : now);
@@ -381,6 +427,7 @@ void EngineLoop::publish_stats() {
   now_.n_pages_private = pages.in_use;
   now_.n_pages_published = pages.published;
   now_.n_pages_shared = pages.shared;
+  if (speculator_) now_.speculation = speculator_->stats();
   const std::lock_guard lock(stats_mutex_);
   stats_ = now_;
 }

@@ -16,7 +16,7 @@ Runner::Runner(const Ctx& ctx, const Weights& weights, const Options& options, K
       kv_(std::move(kv)),
       workspace_(std::move(workspace)),
       logits_(std::move(logits)),
-      best_(options.max_parts) {
+      best_(options.max_wanted) {
   rows_.reserve(options.max_rows, options.max_parts);
 }
 
@@ -26,15 +26,22 @@ Result<Runner> Runner::make(const Ctx& ctx, const Weights& weights, const Option
       .max_tokens = options.max_rows, .max_positions = options.max_positions, .exact = options.exact};
   ASSIGN_OR_RETURN(KvPool kv, KvPool::make(shape, options.kv_type, options.n_pages));
   ASSIGN_OR_RETURN(Workspace workspace, Workspace::make(shape, room, ctx.pool->n_threads()));
-  ASSIGN_OR_RETURN(auto logits, AlignedBuffer<float>::make(options.max_parts * shape.n_vocab));
+  ASSIGN_OR_RETURN(auto logits, AlignedBuffer<float>::make(options.max_wanted * shape.n_vocab));
   return Runner(ctx, weights, options, std::move(kv), std::move(workspace), std::move(logits));
+}
+
+void Runner::begin() {
+  rows_.clear();
+  n_wanted_ = 0;
 }
 
 void Runner::add(const StepPart& part) {
   CHECK(!part.tokens.empty() && rows_.n_rows() + part.tokens.size() <= options_.max_rows);
   CHECK(rows_.n_sequences() < options_.max_parts);
   rows_.add(part.tokens, part.first_position, part.pages, part.writes);
-  if (part.wants_row) rows_.want_last(RowOutput::kLogits);
+  n_wanted_ += part.n_wanted;
+  CHECK(n_wanted_ <= options_.max_wanted);
+  rows_.want_last(RowOutput::kLogits, part.n_wanted);
 }
 
 void Runner::run(RowOutput form, std::span<const TokenId> never_best) {

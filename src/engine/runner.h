@@ -15,7 +15,7 @@ struct StepPart {
   std::span<const TokenId> tokens;
   size_t first_position = 0;
   std::span<const PageId> pages;  // cover the positions; must stay until the step has run
-  bool wants_row = false;         // the model's output for the last token
+  size_t n_wanted = 0;            // last tokens whose output of the model is wanted
   bool writes = true;             // false: the positions are in the cache already
 };
 
@@ -25,6 +25,7 @@ class Runner {
   struct Options {
     size_t max_rows = 512;     // of a step
     size_t max_parts = 8;      // sequences in a step
+    size_t max_wanted = 8;     // rows whose output is wanted
     size_t max_positions = 0;  // longest sequence
     size_t n_pages = 0;
     KvType kv_type = KvType::kF16;
@@ -38,8 +39,9 @@ class Runner {
   KvPool& kv() { return kv_; }
   Workspace& workspace() { return workspace_; }  // idle between steps
 
-  // A step is begun, gets its parts, and is run. *Requires*: at most max_rows rows and max_parts parts.
-  void begin() { rows_.clear(); }
+  // A step is begun, gets its parts, and is run. *Requires*: at most max_rows rows, max_parts
+  // parts and max_wanted rows that are wanted.
+  void begin();
   void add(const StepPart& part);
   size_t n_rows() const { return rows_.n_rows(); }
 
@@ -47,7 +49,7 @@ class Runner {
   // leaves out.
   void run(RowOutput form, std::span<const TokenId> never_best);
 
-  // Of the i-th part that wanted a row; valid until the next run().
+  // Of the i-th row that was wanted; valid until the next run().
   std::span<const float> logits(size_t i) const;  // (n_vocab)
   const BestLogit& best(size_t i) const { return best_[i]; }
 
@@ -60,9 +62,10 @@ class Runner {
   Options options_;
   KvPool kv_;
   Workspace workspace_;
-  AlignedBuffer<float> logits_;  // (max_parts, n_vocab)
-  std::vector<BestLogit> best_;  // (max_parts)
+  AlignedBuffer<float> logits_;  // (max_wanted, n_vocab)
+  std::vector<BestLogit> best_;  // (max_wanted)
   StepRows rows_;
+  size_t n_wanted_ = 0;  // in the step
 };
 
 }  // namespace ruvltra

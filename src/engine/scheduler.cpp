@@ -226,7 +226,8 @@ void Scheduler::plan_most_senior() {
 }
 
 void Scheduler::plan_decode_rows() {
-  size_t n_spare = options_.max_step_rows - options_.min_chunk - running_.size();
+  size_t n_spare =
+      std::min(options_.max_step_rows - options_.min_chunk - running_.size(), options_.max_draft_rows);
   for (Sequence* sequence : running_) {
     if (sequence->phase != Phase::kDecode || sequence->paused) continue;
     const size_t n_left = sequence->n_max() - sequence->tokens.size();

@@ -28,6 +28,7 @@ struct SchedulerOptions {
   size_t max_running = 8;           // sequences that hold pages
   size_t max_waiting = 256;         // requests in the queue
   size_t max_step_rows = 512;       // *Requires*: >= max_running + min_chunk
+  size_t max_draft_rows = 16;       // of these, proposals
   size_t min_chunk = 8;             // prompt rows a step has at least, however slow
   double max_step_ms = 0;           // with decoding sequences present; 0 = 2.5 x the step without prompt rows
   double priority_ms = 10'000;      // head start of one priority level

@@ -6,12 +6,13 @@
 
 namespace ruvltra {
 
-TokenStream::TokenStream(int n_choices, size_t bound, Notice on_ready, Notice on_room, size_t n_top)
+TokenStream::TokenStream(int n_choices, size_t bound, size_t tokens_per_step, Notice on_ready, Notice on_room,
+                         size_t n_top)
     : bound_(bound),
       n_top_(n_top),
       on_ready_(std::move(on_ready)),
       on_room_(std::move(on_room)),
-      ring_(bound + 2 * static_cast<size_t>(n_choices)),
+      ring_(bound + (tokens_per_step + 1) * static_cast<size_t>(n_choices)),
       n_open_(n_choices) {
   for (StreamItem& item : ring_) item.token.top.reserve(n_top);
 }

@@ -18,6 +18,7 @@ namespace ruvltra {
 struct Outcome {
   FinishReason reason = FinishReason::kLength;
   size_t n_cached = 0;
+  size_t n_drafted = 0, n_accepted = 0;
   Timings timings;
   std::optional<Error> error;
 };
@@ -36,12 +37,13 @@ class TokenStream {
  public:
   using Notice = std::function<void()>;
 
-  // Holds `bound` tokens before it is full, each with room for n_top likeliest ones. `on_ready` is called by
-  // the writer when an empty stream gets an item, `on_room` by the reader when a full one is half empty: both
-  // must return at once and not throw.
-  TokenStream(int n_choices, size_t bound, Notice on_ready, Notice on_room, size_t n_top = 0);
+  // Holds `bound` tokens before it is full, each with room for n_top likeliest ones; a choice gets at most
+  // tokens_per_step at once. `on_ready` is called by the writer when an empty stream gets an item, `on_room` by
+  // the reader when a full one is half empty: both must return at once and not throw.
+  TokenStream(int n_choices, size_t bound, size_t tokens_per_step, Notice on_ready, Notice on_room,
+              size_t n_top = 0);
 
-  // Writer. A full stream still takes one token and one outcome of every choice.
+  // Writer. A full stream still takes one step's tokens and the outcome of every choice.
   void put(StreamItem item);
   // Memory for Sampled::top of the next token put.
   std::vector<TokenLogprob> spare_top();

@@ -40,6 +40,11 @@ void StepRows::add(std::span<const TokenId> tokens, size_t first_position, std::
   }
 }
 
+void StepRows::want_last(RowOutput form, size_t n) {
+  CHECK(n <= wanted_.size());
+  std::fill(wanted_.end() - static_cast<std::ptrdiff_t>(n), wanted_.end(), form);
+}
+
 void StepRows::want_all(RowOutput form) { std::fill(wanted_.begin(), wanted_.end(), form); }
 
 void StepRows::change(RowOutput from, RowOutput to) {

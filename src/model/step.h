@@ -64,8 +64,8 @@ class StepRows {
   // until the step has run.
   void add(std::span<const TokenId> tokens, size_t first_position, std::span<const PageId> pages,
            bool writes = true);
-  // What is wanted of the last row, or of all.
-  void want_last(RowOutput form) { wanted_.back() = form; }
+  // What is wanted of the last n rows, or of all.
+  void want_last(RowOutput form, size_t n = 1);
   void want_all(RowOutput form);
   // Rows wanted in one form become wanted in another.
   void change(RowOutput from, RowOutput to);
