@@ -1,7 +1,7 @@
 // The same request gives the same tokens, log-probabilities and end, bit for bit: alone, and in any batch,
 // with any number of threads, chunk sizes, cache state, after preemptions, forked, beside cancelled
-// neighbours; and the same with proposals of every source. RUVLTRA_CONFIGURATIONS=10000 runs more of the same, RUVLTRA_FIRST_CONFIGURATION=n begins with
-// the n-th, RUVLTRA_MODEL=FILE takes another model.
+// neighbours; and the same with proposals of every source. RUVLTRA_CONFIGURATIONS=10000 runs more of the
+// same, RUVLTRA_FIRST_CONFIGURATION=n begins with the n-th, RUVLTRA_MODEL=FILE takes another model.
 #include "engine_reference.h"
 
 namespace ruvltra {

@@ -44,7 +44,7 @@ struct LoadOptions {
 class MediumModel {
  public:
   // Reads and checks the file, takes the memory of weights, KV cache and steps, and starts the engine. The
-  // file's metadata rules over the shape in `config`. Speculation, learning and routing are not built yet:
+  // file's metadata rules over the shape in `config`. Learning and routing are not built yet:
   // asking for more of them than the variant's preset does is config.not_built. Errors: config.*, gguf.*,
   // model.*, weights.*, tokenizer.*, memory.limit, isa.*.
   static Result<MediumModel> load(const std::filesystem::path& gguf, MediumConfig config = {},

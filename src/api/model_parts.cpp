@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "api/draft_file.h"
 #include "api/ready_weights.h"
 #include "base/fail.h"
 #include "base/json.h"
@@ -27,8 +28,6 @@ Result<void> check_built(const MediumConfig& config) {
   const std::pair<const char*, bool> asked[] = {
       {"use_paged_attention", config.use_paged_attention != preset.use_paged_attention},
       {"use_flash_attention", config.use_flash_attention != preset.use_flash_attention},
-      {"use_speculative_decoding", config.use_speculative_decoding != preset.use_speculative_decoding},
-      {"draft_model_path", config.draft_model_path != preset.draft_model_path},
       {"sona_config.learn", config.sona_config.learn != preset.sona_config.learn},
       {"enable_reasoning_bank", config.enable_reasoning_bank != preset.enable_reasoning_bank},
       {"enable_agent_routing", config.enable_agent_routing != preset.enable_agent_routing},
@@ -78,7 +77,24 @@ EngineLoop::Options loop_options(const Runner::Options& steps, const MediumConfi
   options.prefix_cache = config.engine.prefix_cache;
   options.stream_tokens = static_cast<size_t>(config.engine.stream_tokens);
   options.slow_reader_seconds = static_cast<double>(config.engine.slow_reader_seconds);
+  if (config.use_speculative_decoding) options.speculation = config.speculative_config;
   return options;
+}
+
+// Panels and KV pages of the model itself and, if there is one, of its draft.
+MemoryNeed need_of(const GgufFile& file, const ModelShape& shape, const EngineLoop::Options& loop,
+                   const DraftFile* draft) {
+  const Runner::Options& steps = loop.steps;
+  MemoryNeed need = memory_need(shape, file.tensors(), steps.kv_type, steps.max_positions, steps.max_rows);
+  need.kv_bytes = steps.n_pages * uint64_t{KvPool::page_bytes(shape, steps.kv_type)};
+  need.scratch_bytes += EngineLoop::max_wanted_rows(loop) * shape.n_vocab * sizeof(float);
+  if (draft != nullptr) {
+    const MemoryNeed more = draft->need(loop);
+    need.weights_bytes += more.weights_bytes;
+    need.kv_bytes += more.kv_bytes;
+    need.scratch_bytes += more.scratch_bytes;
+  }
+  return need;
 }
 
 }  // namespace
@@ -93,11 +109,13 @@ Result<std::unique_ptr<ModelParts>> ModelParts::load(const std::filesystem::path
   RETURN_IF_ERROR(config.validate());
   RETURN_IF_ERROR(KvPool::check_type(shape, config.paged_config.kv_type));
   ASSIGN_OR_RETURN(const Runner::Options steps, step_options(shape, config));
-  MemoryNeed need = memory_need(shape, file.tensors(), steps.kv_type, steps.max_positions, steps.max_rows);
-  need.kv_bytes = steps.n_pages * uint64_t{KvPool::page_bytes(shape, steps.kv_type)};
-  need.scratch_bytes += steps.max_parts * shape.n_vocab * sizeof(float);
-
+  EngineLoop::Options loop = loop_options(steps, config);
   ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::load(file.metadata()));
+  std::optional<DraftFile> draft;
+  if (config.use_speculative_decoding && config.draft_model_path) {
+    ASSIGN_OR_RETURN(draft, DraftFile::open(*config.draft_model_path, tokenizer, steps.kv_type, options));
+  }
+  const MemoryNeed need = need_of(file, shape, loop, draft ? &*draft : nullptr);
   auto chat_template = ChatTemplate::of_model(file.metadata(), tokenizer);
   ASSIGN_OR_RETURN(ReadyWeights ready, ReadyWeights::load(file, need, config, options));
   config.n_threads = ready.pool->n_threads();
@@ -111,10 +129,14 @@ Result<std::unique_ptr<ModelParts>> ModelParts::load(const std::filesystem::path
                                                    .chat_template = std::move(chat_template),
                                                    .pool = std::move(ready.pool),
                                                    .weights = std::move(ready.weights),
+                                                   .draft = {},
                                                    .warnings = {warnings.begin(), warnings.end()},
                                                    .loop = nullptr});
-  ASSIGN_OR_RETURN(parts->loop, EngineLoop::start(ready.ctx, parts->weights, parts->tokenizer,
-                                                  loop_options(steps, parts->config)));
+  if (draft) {
+    ASSIGN_OR_RETURN(parts->draft, draft->load(ready.ctx, options));
+    loop.draft = &*parts->draft;
+  }
+  ASSIGN_OR_RETURN(parts->loop, EngineLoop::start(ready.ctx, parts->weights, parts->tokenizer, loop));
   return parts;
 }
 

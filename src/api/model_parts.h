@@ -26,6 +26,7 @@ struct ModelParts {
   Result<std::optional<ChatTemplate>> chat_template;  // its error belongs to those who use it
   std::unique_ptr<ThreadPool> pool;
   Weights weights;
+  std::optional<Weights> draft;  // of a model that proposes tokens
   std::vector<std::string> warnings;
   std::unique_ptr<EngineLoop> loop;  // last: it stops before what it uses goes
 

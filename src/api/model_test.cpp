@@ -396,9 +396,6 @@ TEST_F(ModelTest, WhatIsNotBuiltIsRefused) {
   MediumConfig learning = small_config();
   learning.sona_config.learn = LearnMode::kOn;
   EXPECT_EQ(MediumModel::load(kModel, learning).error().id, "config.not_built");
-  MediumConfig draft = small_config();
-  draft.draft_model_path = "draft.gguf";
-  EXPECT_EQ(MediumModel::load(kModel, draft).error().id, "config.not_built");
 }
 
 // Bit for bit the same in steps of any size, and beside requests.

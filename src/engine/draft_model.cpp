@@ -13,7 +13,6 @@
 namespace ruvltra {
 namespace {
 
-constexpr size_t kRows = 256;  // of a step: texts are read in chunks
 constexpr size_t kLanes = 16;
 constexpr float kForbidden = -std::numeric_limits<float>::infinity();
 constexpr double kNegligible = -20;  // log of a share that no confidence feels
@@ -42,7 +41,7 @@ DraftModel::DraftModel(Runner runner, const Options& options, std::vector<TokenI
       pages_(options.n_pages),
       ids_(std::move(ids)),
       mask_(std::move(mask)) {
-  work_.reserve(kRows / kPageTokens + 3 * options.max_sequences);
+  work_.reserve(kMaxRows / kPageTokens + 3 * options.max_sequences);
   parts_.reserve(options.max_sequences);
   n_new_.reserve(options.max_sequences);
 }
@@ -50,15 +49,18 @@ DraftModel::DraftModel(Runner runner, const Options& options, std::vector<TokenI
 Result<DraftModel> DraftModel::make(const Ctx& ctx, const Weights& weights, std::span<const TokenId> unused,
                                     const Options& options) {
   Runner::Options steps;
-  steps.max_rows = kRows + options.max_sequences;
+  steps.max_rows = kMaxRows + options.max_sequences;
   steps.max_parts = options.max_sequences;
   steps.max_wanted = options.max_sequences;
   steps.max_positions = options.max_positions;
   steps.n_pages = options.n_pages;
   steps.kv_type = options.kv_type;
   ASSIGN_OR_RETURN(Runner runner, Runner::make(ctx, weights, steps));
-  std::vector<TokenId> ids(weights.shape.n_vocab);
-  std::iota(ids.begin(), ids.end(), 0);
+  std::vector<TokenId> ids = weights.head_ids;
+  if (ids.empty()) {
+    ids.resize(weights.shape.n_vocab);
+    std::iota(ids.begin(), ids.end(), 0);
+  }
   std::vector<float> mask(ids.size(), 0.0f);
   for (size_t row = 0; row < ids.size(); ++row) {
     const bool proposable = static_cast<size_t>(ids[row]) < options.n_target_vocab &&

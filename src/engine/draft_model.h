@@ -26,6 +26,8 @@ class DraftModel {
     KvType kv_type = KvType::kF16;
     float temperature = 0;  // 0: the likeliest token is proposed, else one is drawn
   };
+  static constexpr size_t kMaxRows =
+      256;  // of a step, beside one for each sequence: texts are read in chunks
   // `unused`: tokens that are never proposed. Errors: memory.exhausted, kv.head_size.
   static Result<DraftModel> make(const Ctx& ctx, const Weights& weights, std::span<const TokenId> unused,
                                  const Options& options);

@@ -33,17 +33,6 @@ SchedulerOptions scheduler_options(const EngineLoop::Options& options) {
   return out;
 }
 
-DraftModel::Options draft_options(const EngineLoop::Options& options, const ModelShape& target) {
-  DraftModel::Options out;
-  out.max_sequences = options.steps.max_parts;
-  out.max_positions = std::min(options.steps.max_positions, options.draft->shape.context_length);
-  out.n_pages = EngineLoop::draft_pages(options.steps);
-  out.n_target_vocab = target.n_vocab;
-  out.kv_type = options.steps.kv_type;
-  out.temperature = options.speculation ? options.speculation->draft_temperature : 0;
-  return out;
-}
-
 // Tenants are told apart by their names' digests.
 TenantId tenant_id(std::string_view tenant) {
   PrefixSpace space;
@@ -103,8 +92,9 @@ Result<std::unique_ptr<EngineLoop>> EngineLoop::start(const Ctx& ctx, const Weig
   ASSIGN_OR_RETURN(Runner runner, Runner::make(ctx, weights, steps));
   std::optional<DraftModel> draft;
   if (options.draft != nullptr) {
-    ASSIGN_OR_RETURN(draft,
-                     DraftModel::make(ctx, *options.draft, unused, draft_options(options, weights.shape)));
+    DraftModel::Options settings = draft_options(options, options.draft->shape);
+    settings.n_target_vocab = weights.shape.n_vocab;
+    ASSIGN_OR_RETURN(draft, DraftModel::make(ctx, *options.draft, unused, settings));
   }
   return std::unique_ptr<EngineLoop>(
       new EngineLoop(std::move(runner), std::move(draft), tokenizer, options, std::move(unused)));
@@ -114,8 +104,17 @@ size_t EngineLoop::max_wanted_rows(const Options& options) {
   return options.steps.max_parts + (options.speculation ? kMaxDraftRows : 0);
 }
 
-// As many as the large model has: a text takes as many in both.
-size_t EngineLoop::draft_pages(const Runner::Options& steps) { return steps.n_pages + steps.max_parts; }
+DraftModel::Options EngineLoop::draft_options(const Options& options, const ModelShape& draft) {
+  DraftModel::Options out;
+  out.max_sequences = options.steps.max_parts;
+  out.max_positions = std::min(options.steps.max_positions, draft.context_length);
+  // A text takes as many pages in both models, and may end in another page with proposals.
+  const size_t n_longest = options.steps.max_parts * pages_for(out.max_positions);
+  out.n_pages = std::min(options.steps.n_pages + options.steps.max_parts, n_longest);
+  out.kv_type = options.steps.kv_type;
+  out.temperature = options.speculation ? options.speculation->draft_temperature : 0;
+  return out;
+}
 
 EngineLoop::~EngineLoop() { stop(); }
 

@@ -46,7 +46,7 @@ class EngineLoop {
   // Errors: memory.exhausted, sampler.no_token.
   // Memory that start() takes: rows of logits, and pages of the draft model's own KV cache.
   static size_t max_wanted_rows(const Options& options);
-  static size_t draft_pages(const Runner::Options& steps);
+  static DraftModel::Options draft_options(const Options& options, const ModelShape& draft);
   static Result<std::unique_ptr<EngineLoop>> start(const Ctx& ctx, const Weights& weights,
                                                    const Tokenizer& tokenizer, const Options& options);
   ~EngineLoop();  // stop()

@@ -1,4 +1,5 @@
-// Speculative decoding in the loop: what is proposed before a step, and which of it becomes part of the answers.
+// Speculative decoding in the loop: what is proposed before a step, and which of it becomes part of the
+// answers.
 #include <algorithm>
 
 #include "engine/engine_loop.h"

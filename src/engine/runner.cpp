@@ -26,7 +26,7 @@ Result<Runner> Runner::make(const Ctx& ctx, const Weights& weights, const Option
       .max_tokens = options.max_rows, .max_positions = options.max_positions, .exact = options.exact};
   ASSIGN_OR_RETURN(KvPool kv, KvPool::make(shape, options.kv_type, options.n_pages));
   ASSIGN_OR_RETURN(Workspace workspace, Workspace::make(shape, room, ctx.pool->n_threads()));
-  ASSIGN_OR_RETURN(auto logits, AlignedBuffer<float>::make(options.max_wanted * shape.n_vocab));
+  ASSIGN_OR_RETURN(auto logits, AlignedBuffer<float>::make(options.max_wanted * shape.n_logits()));
   return Runner(ctx, weights, options, std::move(kv), std::move(workspace), std::move(logits));
 }
 
@@ -52,8 +52,8 @@ void Runner::run(RowOutput form, std::span<const TokenId> never_best) {
 }
 
 std::span<const float> Runner::logits(size_t i) const {
-  const size_t n_vocab = weights_->shape.n_vocab;
-  return logits_.span().subspan(i * n_vocab, n_vocab);
+  const size_t n_logits = weights_->shape.n_logits();
+  return logits_.span().subspan(i * n_logits, n_logits);
 }
 
 }  // namespace ruvltra

@@ -50,7 +50,7 @@ class Runner {
   void run(RowOutput form, std::span<const TokenId> never_best);
 
   // Of the i-th row that was wanted; valid until the next run().
-  std::span<const float> logits(size_t i) const;  // (n_vocab)
+  std::span<const float> logits(size_t i) const;  // (n_logits)
   const BestLogit& best(size_t i) const { return best_[i]; }
 
  private:
@@ -62,7 +62,7 @@ class Runner {
   Options options_;
   KvPool kv_;
   Workspace workspace_;
-  AlignedBuffer<float> logits_;  // (max_wanted, n_vocab)
+  AlignedBuffer<float> logits_;  // (max_wanted, n_logits)
   std::vector<BestLogit> best_;  // (max_wanted)
   StepRows rows_;
   size_t n_wanted_ = 0;  // in the step

@@ -38,8 +38,8 @@ class TokenStream {
   using Notice = std::function<void()>;
 
   // Holds `bound` tokens before it is full, each with room for n_top likeliest ones; a choice gets at most
-  // tokens_per_step at once. `on_ready` is called by the writer when an empty stream gets an item, `on_room` by
-  // the reader when a full one is half empty: both must return at once and not throw.
+  // tokens_per_step at once. `on_ready` is called by the writer when an empty stream gets an item, `on_room`
+  // by the reader when a full one is half empty: both must return at once and not throw.
   TokenStream(int n_choices, size_t bound, size_t tokens_per_step, Notice on_ready, Notice on_room,
               size_t n_top = 0);
 

@@ -53,6 +53,19 @@ Result<void> check_cache(const MediumConfig& c) {
       check_int("config.paged_config.max_pages_per_sequence",
                 static_cast<int64_t>(std::min<size_t>(c.paged_config.max_pages_per_sequence, INT32_MAX)), 1,
                 kMaxContext / 64));
+  if (c.draft_model_path && !c.use_speculative_decoding) {
+    return fail(ErrorKind::kUsage, "config.draft_model_path",
+                "draft_model_path: expected use_speculative_decoding beside it");
+  }
+  if (c.use_speculative_decoding && !c.draft_model_path &&
+      c.speculative_config.source == DraftSource::kModel) {
+    return fail(ErrorKind::kUsage, "config.draft_model_path",
+                "draft_model_path: expected a draft model for speculative_config.source, found none");
+  }
+  if (c.draft_model_path && c.speculative_config.source == DraftSource::kLookup) {
+    return fail(ErrorKind::kUsage, "config.draft_model_path",
+                "draft_model_path: expected none where proposals come from earlier text alone");
+  }
   RETURN_IF_ERROR(check_int("config.speculative_config.lookahead", c.speculative_config.lookahead, 1, 8));
   RETURN_IF_ERROR(check_real("config.speculative_config.acceptance_threshold",
                              c.speculative_config.acceptance_threshold, 0, 1));
