@@ -5,6 +5,7 @@
 #include "bench_attention.h"
 #include "bench_report.h"
 #include "bench_run.h"
+#include "bench_sim.h"
 #include "console.h"
 #include "verbs.h"
 
@@ -12,6 +13,7 @@ namespace ruvltra {
 namespace {
 
 struct Options {
+  const CLI::App* app = nullptr;
   ModelOptions model;
   std::vector<int> prompt = {512};
   std::vector<int> generate = {128};
@@ -27,7 +29,37 @@ struct Options {
   bool attention = false;
   std::vector<int> attention_lengths = {2048, 8192, 32768};
   std::string attention_method;
+  bool sim = false;
+  SimOptions load;
 };
+
+constexpr const char* kTestOptions[] = {"-p", "-n", "--pg", "-d", "-b", "--step-tokens", "-r", "--fa"};
+constexpr const char* kSimOptions[] = {
+    "--clients",       "--rate",         "--requests", "--prompt-tokens",   "--output-tokens",
+    "--shared-prefix", "--shared-share", "--samples",  "--long-prompt",     "--temp",
+    "--seed",          "--parallel",     "--kv-mem",   "--no-prefix-cache", "--ctx"};
+
+// Options of one kind of measurement mean nothing to the other.
+Result<void> check_options(const CLI::App& app, bool sim) {
+  const auto given = [&](const char* name) { return app.get_option(name)->count() > 0; };
+  if (sim) {
+    for (const char* name : kTestOptions) {
+      if (given(name)) return fail(ErrorKind::kUsage, "bench.options", "{}: expected without --sim", name);
+    }
+    for (const char* name : {"--mmap", "--pin", "--no-tune"}) {
+      if (given(name)) return fail(ErrorKind::kUsage, "bench.options", "{}: expected without --sim", name);
+    }
+    if (given("--clients") && given("--rate")) {
+      return fail(ErrorKind::kUsage, "bench.options",
+                  "--clients, --rate: expected one of them: who asks again at once, or at random times");
+    }
+    return {};
+  }
+  for (const char* name : kSimOptions) {
+    if (given(name)) return fail(ErrorKind::kUsage, "bench.options", "{}: expected with --sim", name);
+  }
+  return {};
+}
 
 // Tests measured in turn, because one is compared with the other.
 using TestGroup = std::vector<BenchTest>;
@@ -82,7 +114,18 @@ Result<std::vector<TestGroup>> plan_tests(const Options& options) {
   return groups;
 }
 
+Result<int> run_simulation(Options& options) {
+  if (options.threads.size() > 1)
+    return fail(ErrorKind::kUsage, "bench.options",
+                "--threads: expected one number with --sim, found a list");
+  options.model.threads = options.threads.front();
+  options.load.form = options.json ? "json" : options.output;
+  return bench_sim(options.load, options.model);
+}
+
 Result<int> bench(Options& options) {
+  RETURN_IF_ERROR(check_options(*options.app, options.sim));
+  if (options.sim) return run_simulation(options);
   if (options.attention) {
     const int repetitions = options.repetitions_option->count() > 0 ? options.repetitions : 1;
     return bench_attention({options.attention_lengths, options.attention_method, options.threads.front(),
@@ -126,17 +169,71 @@ Result<int> bench(Options& options) {
   return kExitOk;
 }
 
+void add_sim_options(CLI::App& app, Options& options) {
+  const std::string group = "Load (--sim)";
+  SimOptions& load = options.load;
+  app.add_flag("--sim", options.sim,
+               "Clients that ask an engine in this process at the same time: latency, throughput, KV cache")
+      ->group(group);
+  const auto add = [&](const char* name, auto& value, const char* help, CLI::Validator check,
+                       const char* type) {
+    return app.add_option(name, value, help)->check(std::move(check))->type_name(type)->group(group);
+  };
+  const auto add_list = [&](const char* name, auto& values, const char* help, CLI::Validator check,
+                            const char* type) {
+    return add(name, values, help, std::move(check), type)->allow_extra_args(false)->delimiter(',');
+  };
+  constexpr int kMostTokens = 1 << 20;
+  add_list("--clients", load.clients,
+           "Clients that ask again when their answer is complete; a row for each number", in_range(1, 64),
+           "LIST");
+  add_list("--rate", load.rates, "Instead: requests per second that arrive at random times; a row for each",
+           in_range(0.001, 1e6), "LIST");
+  add("--requests", load.n_requests, "Requests of a row; 0 = 2 per client", in_range(0, 1 << 16), "N");
+  add_list("--prompt-tokens", load.prompt_tokens, "Length of the prompts: one, or uniform in MIN,MAX",
+           in_range(1, kMostTokens), "MIN[,MAX]");
+  add_list("--output-tokens", load.output_tokens, "Length of the answers; tokens that end generation do not",
+           in_range(1, kMostTokens), "MIN[,MAX]");
+  add("--shared-prefix", load.shared_prefix, "Tokens in front of the prompts that are the same for all",
+      in_range(0, kMostTokens), "TOKENS");
+  add("--shared-share", load.shared_share, "Share of the requests that begin with them", in_range(0.0, 1.0),
+      "P");
+  add("--samples", load.n_samples, "Answers to each prompt, which share its pages", in_range(1, 16), "N");
+  add("--long-prompt", load.long_prompt,
+      "What a prompt of so many tokens does to clients that generate: the time between their tokens before "
+      "it "
+      "arrives and while it is computed",
+      in_range(0, kMostTokens), "TOKENS");
+  add("--temp", load.temperature, "Temperature; 0 = always the likeliest token", in_range(0.0, 2.0), "T");
+  app.add_option("--seed", load.seed, "Of lengths, tokens and times: the same seed is the same load")
+      ->type_name("N")
+      ->group(group);
+  add("--parallel", load.parallel, "Sequences computed together; 0 = all of --clients, 8 with --rate",
+      in_range(0, 64), "N");
+  app.add_option("--kv-mem", load.kv_memory, "KV cache, e.g. 1GiB; default: every sequence at its longest")
+      ->type_name("SIZE")
+      ->group(group);
+  app.add_flag("--no-prefix-cache{false}", load.prefix_cache, "Prompts do not share pages")->group(group);
+  add("-c,--ctx", options.model.ctx, "Context in tokens; 0 = the longest request", in_range(0, 1 << 20), "N");
+}
+
 }  // namespace
 
 void add_bench_verb(Program& program) {
   auto options = std::make_shared<Options>();
-  CLI::App& app = program.add_verb("bench", "Speed of prompt processing and generation",
-                                   "  ruvltra bench\n"
-                                   "  ruvltra bench -m model.gguf -p 512 -n 128 -r 5\n"
-                                   "  ruvltra bench -m model.gguf -p 512 -n 32 -d 0,8192 -t 1,2 -o json\n"
-                                   "  ruvltra bench -m model.gguf -p 0 -n 32 -b 2,4,8 --step-tokens 5\n"
-                                   "  ruvltra bench --fa\n",
-                                   [options] { return bench(*options); });
+  CLI::App& app = program.add_verb(
+      "bench", "Speed of prompt processing and generation",
+      "  ruvltra bench\n"
+      "  ruvltra bench -m model.gguf -p 512 -n 128 -r 5\n"
+      "  ruvltra bench -m model.gguf -p 512 -n 32 -d 0,8192 -t 1,2 -o json\n"
+      "  ruvltra bench -m model.gguf -p 0 -n 32 -b 2,4,8 --step-tokens 5\n"
+      "  ruvltra bench --fa\n"
+      "  ruvltra bench --sim -m model.gguf --clients 1,2,4,8,16 --requests 16\n"
+      "  ruvltra bench --sim -m model.gguf --rate 0.5,1 --requests 30 --prompt-tokens 16,512\n"
+      "  ruvltra bench --sim -m model.gguf --clients 1 --shared-prefix 2048 --prompt-tokens 16\n"
+      "  ruvltra bench --sim -m model.gguf --clients 7 --long-prompt 4096\n",
+      [options] { return bench(*options); });
+  options->app = &app;
   add_model_path_option(app, options->model.model);
   const auto add_list = [&app](const char* names, std::vector<int>& values, int least, int most,
                                const char* help) {
@@ -172,6 +269,7 @@ void add_bench_verb(Program& program) {
       ->type_name("FORM");
   app.add_flag("--json", options->json, "Same as -o json");
   add_load_options(app, options->model);
+  add_sim_options(app, *options);
 }
 
 }  // namespace ruvltra

@@ -159,6 +159,7 @@ Result<EngineLoop::Ticket> EngineLoop::submit(std::vector<TokenId> prompt, Gener
       params.n, options_.stream_tokens, std::move(on_ready), [inbox = inbox_] { inbox->ring(); },
       static_cast<size_t>(params.n_logprobs));
   active->greedy = Sampler::takes_likeliest(params);
+  active->ignore_eos = params.ignore_eos;
   active->sampling = params;
   active->spec = sequence_spec(std::move(prompt), params, treatment);
   active->spec.owner = active.get();

@@ -84,6 +84,7 @@ class EngineLoop {
     std::shared_ptr<TokenStream> stream;
     SamplingParams sampling;
     bool greedy = false;  // takes the likeliest token: no row of logits needed
+    bool ignore_eos = false;
     SequenceSpec spec;
     std::vector<Answer> answers;  // (n)
     size_t n_open = 0;
@@ -139,6 +140,7 @@ class EngineLoop {
   void fail_for_memory(Active& active);
   void forget_ended();
   void stop_all();
+  PageUse page_use() const;
   void publish_stats();
   double now_ms() const;
 
