@@ -1,5 +1,7 @@
 #include <algorithm>
 #include <cstdio>
+#include <set>
+#include <span>
 
 #include "base/fail.h"
 #include "bench_attention.h"
@@ -13,7 +15,7 @@ namespace ruvltra {
 namespace {
 
 struct Options {
-  const CLI::App* app = nullptr;
+  std::set<std::string> given;  // on the command line
   ModelOptions model;
   std::vector<int> prompt = {512};
   std::vector<int> generate = {128};
@@ -33,32 +35,42 @@ struct Options {
   SimOptions load;
 };
 
-constexpr const char* kTestOptions[] = {"-p", "-n", "--pg", "-d", "-b", "--step-tokens", "-r", "--fa"};
+constexpr const char* kTestOptions[] = {"-p", "-n",   "--pg",   "-d",    "-b",       "--step-tokens",
+                                        "-r", "--fa", "--mmap", "--pin", "--no-tune"};
 constexpr const char* kSimOptions[] = {
     "--clients",       "--rate",         "--requests", "--prompt-tokens",   "--output-tokens",
     "--shared-prefix", "--shared-share", "--samples",  "--long-prompt",     "--temp",
     "--seed",          "--parallel",     "--kv-mem",   "--no-prefix-cache", "--ctx"};
 
-// Options of one kind of measurement mean nothing to the other.
-Result<void> check_options(const CLI::App& app, bool sim) {
-  const auto given = [&](const char* name) { return app.get_option(name)->count() > 0; };
-  if (sim) {
-    for (const char* name : kTestOptions) {
-      if (given(name)) return fail(ErrorKind::kUsage, "bench.options", "{}: expected without --sim", name);
-    }
-    for (const char* name : {"--mmap", "--pin", "--no-tune"}) {
-      if (given(name)) return fail(ErrorKind::kUsage, "bench.options", "{}: expected without --sim", name);
-    }
-    if (given("--clients") && given("--rate")) {
-      return fail(ErrorKind::kUsage, "bench.options",
-                  "--clients, --rate: expected one of them: who asks again at once, or at random times");
+// Options of one kind of measurement mean nothing to the other. Only the command line counts: a settings file
+// is for all of them.
+Result<void> check_options(const std::set<std::string>& given, bool sim) {
+  const auto refuse = [](const char* name, const char* expected) {
+    return fail(ErrorKind::kUsage, "bench.options", "{}: expected {}", name, expected);
+  };
+  if (!sim) {
+    for (const char* name : kSimOptions) {
+      if (given.contains(name)) return refuse(name, "with --sim");
     }
     return {};
   }
-  for (const char* name : kSimOptions) {
-    if (given(name)) return fail(ErrorKind::kUsage, "bench.options", "{}: expected with --sim", name);
+  for (const char* name : kTestOptions) {
+    if (given.contains(name)) return refuse(name, "without --sim");
   }
+  if (given.contains("--clients") && given.contains("--rate"))
+    return refuse("--clients, --rate", "one of them: who asks again at once, or at random times");
   return {};
+}
+
+std::set<std::string> given_options(const CLI::App& app) {
+  std::set<std::string> given;
+  for (const auto names :
+       {std::span<const char* const>(kTestOptions), std::span<const char* const>(kSimOptions)}) {
+    for (const char* name : names) {
+      if (app.get_option(name)->count() > 0) given.insert(name);
+    }
+  }
+  return given;
 }
 
 // Tests measured in turn, because one is compared with the other.
@@ -124,7 +136,7 @@ Result<int> run_simulation(Options& options) {
 }
 
 Result<int> bench(Options& options) {
-  RETURN_IF_ERROR(check_options(*options.app, options.sim));
+  RETURN_IF_ERROR(check_options(options.given, options.sim));
   if (options.sim) return run_simulation(options);
   if (options.attention) {
     const int repetitions = options.repetitions_option->count() > 0 ? options.repetitions : 1;
@@ -174,10 +186,15 @@ void add_sim_options(CLI::App& app, Options& options) {
   SimOptions& load = options.load;
   app.add_flag("--sim", options.sim,
                "Clients that ask an engine in this process at the same time: latency, throughput, KV cache")
-      ->group(group);
+      ->group(group)
+      ->configurable(false);
   const auto add = [&](const char* name, auto& value, const char* help, CLI::Validator check,
                        const char* type) {
-    return app.add_option(name, value, help)->check(std::move(check))->type_name(type)->group(group);
+    return app.add_option(name, value, help)
+        ->check(std::move(check))
+        ->type_name(type)
+        ->group(group)
+        ->configurable(false);
   };
   const auto add_list = [&](const char* name, auto& values, const char* help, CLI::Validator check,
                             const char* type) {
@@ -207,13 +224,17 @@ void add_sim_options(CLI::App& app, Options& options) {
   add("--temp", load.temperature, "Temperature; 0 = always the likeliest token", in_range(0.0, 2.0), "T");
   app.add_option("--seed", load.seed, "Of lengths, tokens and times: the same seed is the same load")
       ->type_name("N")
-      ->group(group);
+      ->group(group)
+      ->configurable(false);
   add("--parallel", load.parallel, "Sequences computed together; 0 = all of --clients, 8 with --rate",
       in_range(0, 64), "N");
   app.add_option("--kv-mem", load.kv_memory, "KV cache, e.g. 1GiB; default: every sequence at its longest")
       ->type_name("SIZE")
-      ->group(group);
-  app.add_flag("--no-prefix-cache{false}", load.prefix_cache, "Prompts do not share pages")->group(group);
+      ->group(group)
+      ->configurable(false);
+  app.add_flag("--no-prefix-cache{false}", load.prefix_cache, "Prompts do not share pages")
+      ->group(group)
+      ->configurable(false);
   add("-c,--ctx", options.model.ctx, "Context in tokens; 0 = the longest request", in_range(0, 1 << 20), "N");
 }
 
@@ -233,7 +254,7 @@ void add_bench_verb(Program& program) {
       "  ruvltra bench --sim -m model.gguf --clients 1 --shared-prefix 2048 --prompt-tokens 16\n"
       "  ruvltra bench --sim -m model.gguf --clients 7 --long-prompt 4096\n",
       [options] { return bench(*options); });
-  options->app = &app;
+  app.parse_complete_callback([&app, options] { options->given = given_options(app); });
   add_model_path_option(app, options->model.model);
   const auto add_list = [&app](const char* names, std::vector<int>& values, int least, int most,
                                const char* help) {

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """`ruvltra bench --sim` as its users meet it (docs/engine.md): counts are exact, time is not asserted."""
+import os
 import signal
 import subprocess
 import time
 
-from cli_harness import Case, main, start
+from cli_harness import SCRATCH, Case, main, start
 
 SIM = ["bench", "--sim", "-t", "2", "--no-progress", "-o", "json"]
 LATENCIES = [f"{kind}_ms_{q}" for kind in ("ttft", "itl") for q in ("p50", "p95", "p99")]
@@ -108,6 +109,14 @@ class Simulation(Case):
                                (["--sim", "--clients", "64", "--samples", "2"], "parallel"),
                                (["--sim", "--clients", "0"], "expected")):
             self.refused(2, pattern, "bench", *words)
+
+    def test_settings_of_other_verbs_do_not_count(self):
+        settings = os.path.join(SCRATCH, "sim.toml")
+        with open(settings, "w") as file:
+            file.write('temp = 0.9\nctx = 300\npin = true\n[bench]\nrepetitions = 2\n')
+        row, = self.rows("--config", settings, "--clients", "1", "--requests", "1", "--prompt-tokens", "1", "--output-tokens", "1")
+        self.assertEqual(row["preallocated_pages_peak"], 1)
+        self.ok("bench", "--config", settings, "-p", "1", "-n", "0")
 
     def test_ctrl_c(self):
         process = start("bench", "--sim", "--clients", "2", "--requests", "60000", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
