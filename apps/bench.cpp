@@ -35,8 +35,7 @@ struct Options {
   SimOptions load;
 };
 
-constexpr const char* kTestOptions[] = {"-p", "-n",   "--pg",   "-d",    "-b",       "--step-tokens",
-                                        "-r", "--fa", "--mmap", "--pin", "--no-tune"};
+constexpr const char* kTestOptions[] = {"-p", "-n", "--pg", "-d", "-b", "--step-tokens", "-r", "--fa"};
 constexpr const char* kSimOptions[] = {
     "--clients",       "--rate",         "--requests", "--prompt-tokens",   "--output-tokens",
     "--shared-prefix", "--shared-share", "--samples",  "--long-prompt",     "--temp",

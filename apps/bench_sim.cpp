@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "bench_report.h"
 #include "console.h"
+#include "load.h"
 #include "verbs.h"
 
 namespace ruvltra {
@@ -47,18 +48,12 @@ int parallel(const SimOptions& options) {
 }
 
 Result<MediumConfig> engine_config(const SimOptions& options, const ModelOptions& model) {
-  MediumConfig config;
+  ASSIGN_OR_RETURN(MediumConfig config, config_of(model));
   const size_t n_longest = longest_request(options);
   config.context_length = model.ctx > 0 ? model.ctx : static_cast<int>(n_longest);
   if (static_cast<size_t>(config.context_length) < n_longest) {
     return fail(ErrorKind::kUsage, "sim.context", "--ctx: expected at least {} for this workload, found {}",
                 n_longest, model.ctx);
-  }
-  config.n_threads = resolve_threads(model.threads);
-  config.isa = model.isa;
-  ASSIGN_OR_RETURN(config.paged_config.kv_type, parse_kv_type(model.kv_type));
-  if (!model.memory_limit.empty()) {
-    ASSIGN_OR_RETURN(config.memory_limit_bytes, parse_size(model.memory_limit));
   }
   if (!options.kv_memory.empty()) {
     ASSIGN_OR_RETURN(config.engine.kv_bytes, parse_size(options.kv_memory));
@@ -68,6 +63,17 @@ Result<MediumConfig> engine_config(const SimOptions& options, const ModelOptions
   config.engine.prefix_cache = options.prefix_cache;
   RETURN_IF_ERROR(config.validate());
   return config;
+}
+
+Result<MediumModel> load(const SimOptions& options, const ModelOptions& model_options) {
+  ASSIGN_OR_RETURN(const MediumConfig config, engine_config(options, model_options));
+  ASSIGN_OR_RETURN(const auto path, resolve_model(model_options.model));
+  ProgressBar bar("loading", ProgressBar::Unit::kBytes, !model_options.no_progress);
+  ASSIGN_OR_RETURN(MediumModel model, MediumModel::load(path, config, load_options(model_options, bar)));
+  for (const std::string& warning : model.warnings()) print_warning(warning);
+  if (has_random_weights(model.name()))
+    print_warning(path.filename().string() + ": random weights; speed is real, the answers mean nothing");
+  return model;
 }
 
 // ---- What is printed.
@@ -274,11 +280,7 @@ size_t longest_request(const SimOptions& options) {
 
 Result<int> bench_sim(const SimOptions& options, const ModelOptions& model_options) {
   RETURN_IF_ERROR(check(options));
-  ASSIGN_OR_RETURN(const MediumConfig config, engine_config(options, model_options));
-  ASSIGN_OR_RETURN(const auto path, resolve_model(model_options.model));
-  ASSIGN_OR_RETURN(MediumModel model, MediumModel::load(path, config));
-  if (model.name().find("random weights") != std::string_view::npos)
-    print_warning(path.filename().string() + ": random weights; speed is real, the answers mean nothing");
+  ASSIGN_OR_RETURN(MediumModel model, load(options, model_options));
   ProgressBar bar("measuring", ProgressBar::Unit::kItems, !model_options.no_progress);
   SimRunner runner(model, options);
   RETURN_IF_ERROR(runner.warm_up());

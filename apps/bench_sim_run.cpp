@@ -250,11 +250,10 @@ Result<void> SimRunner::warm_up() {
   options.shared_prefix = 0;
   options.prompt_tokens =
       options.output_tokens = {std::min(8, static_cast<int>(longest_request(options_)) / 2)};
-  if (options.output_tokens.front() == 0) return {};
   const auto workload = make_workload(options, 1, static_cast<size_t>(model_.config().vocab_size));
   Clients clients(model_.engine());
   RETURN_IF_ERROR(clients.ask(request(workload.front(), 0, 1), 0, Clock::now()));
-  while (clients.n_open() > 0) {
+  while (clients.n_open() > 0 || model_.engine().stats().n_finished == 0) {
     RETURN_IF_ERROR(clients.take([](auto&&...) {}, {}));
     RETURN_IF_ERROR(clients.wait(Clock::time_point::max()));
   }
@@ -273,6 +272,7 @@ Result<SimRow> SimRunner::run(const std::vector<SimRequest>& workload, int n_cli
   const EngineStats before = engine.stats();
   EngineStats seen = before;
 
+  Arrivals arrivals(workload, n_clients, rate);
   const auto on_token = [&](Clients::Open& open, const Event& event, double waited) {
     if (open.stream.generations()[static_cast<size_t>(event.choice)].tokens.size() > 1) row.gaps.add(waited);
     if (open.first_token == 0) open.first_token = waited;
@@ -280,12 +280,14 @@ Result<SimRow> SimRunner::run(const std::vector<SimRequest>& workload, int n_cli
   const auto on_end = [&](Clients::Open& open) {
     const auto generations = open.stream.generations();
     answers[open.index].assign(generations.begin(), generations.end());
+    row.seconds = arrivals.seconds();
     row.first_token.add(open.first_token);
     (generations.front().n_cached > 0 ? row.first_token_hit : row.first_token_miss).add(open.first_token);
   };
   Clients clients(engine);
-  Arrivals arrivals(workload, n_clients, rate);
-  while (!arrivals.exhausted() || clients.n_open() > 0) {
+  // Answers arrive before the engine has counted the step they were drawn in.
+  const uint64_t n_finished = before.n_finished + workload.size() * static_cast<size_t>(options_.n_samples);
+  while (clients.n_open() > 0 || seen.n_finished < n_finished) {
     while (arrivals.is_due(clients)) {
       const auto time = arrivals.time();
       const size_t i = arrivals.take();
@@ -293,7 +295,6 @@ Result<SimRow> SimRunner::run(const std::vector<SimRequest>& workload, int n_cli
     }
     RETURN_IF_ERROR(clients.wait(arrivals.wake()));
     RETURN_IF_ERROR(clients.take(on_token, on_end));
-    row.seconds = arrivals.seconds();
     const EngineStats stats = engine.stats();
     if (stats.n_steps == seen.n_steps) continue;
     seen = stats;

@@ -104,16 +104,6 @@ Result<std::string> verify_file(const GgufFile& file, const Progress& progress) 
   return to_hex(digest);
 }
 
-namespace {
-
-Result<GgufFile> open_model(const ModelOptions& options) {
-  ASSIGN_OR_RETURN(const auto path, resolve_model(options.model));
-  ASSIGN_OR_RETURN(GgufFile file, GgufFile::open(path, {.map = options.mmap}));
-  for (const std::string& warning : file.warnings()) print_warning(warning);
-  return file;
-}
-
-// Kernels, threads, number type of the cache and memory limit as asked for.
 Result<MediumConfig> config_of(const ModelOptions& options) {
   MediumConfig config;
   config.isa = options.isa;
@@ -130,6 +120,15 @@ LoadOptions load_options(const ModelOptions& options, ProgressBar& bar) {
           .tune = options.tune,
           .pin_threads = options.pin,
           .on_progress = bar.callback()};
+}
+
+namespace {
+
+Result<GgufFile> open_model(const ModelOptions& options) {
+  ASSIGN_OR_RETURN(const auto path, resolve_model(options.model));
+  ASSIGN_OR_RETURN(GgufFile file, GgufFile::open(path, {.map = options.mmap}));
+  for (const std::string& warning : file.warnings()) print_warning(warning);
+  return file;
 }
 
 // Context and KV cache: both have bounds that only the file's header tells.

@@ -7,6 +7,7 @@
 
 #include "api/ready_weights.h"
 #include "base/threads.h"
+#include "console.h"
 #include "gguf/reader.h"
 #include "model/config.h"
 #include "options.h"
@@ -26,6 +27,11 @@ struct ServedModel {
 // left to us it is resolve_context(), or what --kv-mem holds if that is less. Errors: option.ctx,
 // option.kv_mem, and those of MediumModel::load. A progress line goes to stderr, if wanted.
 Result<ServedModel> load_served(const ModelOptions& options);
+
+// What the options ask of a library's model: kernels, threads, number type of the cache and memory limit; and
+// how to load it. Errors: config.kv_type, option.size.
+Result<MediumConfig> config_of(const ModelOptions& options);
+LoadOptions load_options(const ModelOptions& options, ProgressBar& bar);
 
 // Weights ready to run, for work that is not answering requests.
 struct LoadedWeights : ReadyWeights {

@@ -98,7 +98,7 @@ class Simulation(Case):
     def test_refusals(self):
         for words, pattern in ((["--clients", "2"], "--clients: expected with --sim"),
                                (["--sim", "-n", "3"], "-n: expected without --sim"),
-                               (["--sim", "--mmap"], "--mmap: expected without --sim"),
+                               (["--sim", "--fa"], "--fa: expected without --sim"),
                                (["--sim", "--clients", "2", "--rate", "1"], "expected one of them"),
                                (["--sim", "-t", "1,2"], "expected one number"),
                                (["--sim", "--prompt-tokens", "9,3"], "expected N or MIN,MAX"),
