@@ -1,10 +1,13 @@
 #include <algorithm>
 #include <cstdio>
+#include <set>
+#include <span>
 
 #include "base/fail.h"
 #include "bench_attention.h"
 #include "bench_report.h"
 #include "bench_run.h"
+#include "bench_sim.h"
 #include "bench_spec.h"
 #include "console.h"
 #include "verbs.h"
@@ -13,6 +16,7 @@ namespace ruvltra {
 namespace {
 
 struct Options {
+  std::set<std::string> given;  // on the command line
   ModelOptions model;
   std::vector<int> prompt = {512};
   std::vector<int> generate = {128};
@@ -28,9 +32,77 @@ struct Options {
   bool attention = false;
   std::vector<int> attention_lengths = {2048, 8192, 32768};
   std::string attention_method;
+  bool sim = false;
+  SimOptions load;
   bool speculation = false;
   SpecBenchOptions spec;
 };
+
+// What is measured, and which options mean something to it.
+enum class Kind { kTests, kSim, kSpec };
+struct OptionUse {
+  const char* name;
+  std::initializer_list<Kind> kinds;
+};
+const OptionUse kOptionUses[] = {
+    {"-p", {Kind::kTests}},
+    {"--pg", {Kind::kTests}},
+    {"-d", {Kind::kTests}},
+    {"-b", {Kind::kTests}},
+    {"--step-tokens", {Kind::kTests}},
+    {"--fa", {Kind::kTests}},
+    {"-n", {Kind::kTests, Kind::kSpec}},
+    {"-r", {Kind::kTests, Kind::kSpec}},
+    {"--draft", {Kind::kSpec}},
+    {"--spec-task", {Kind::kSpec}},
+    {"--spec-source", {Kind::kSpec}},
+    {"--lookahead", {Kind::kSpec}},
+    {"--spec-temp", {Kind::kSpec}},
+    {"--draft-stop", {Kind::kSpec}},
+    {"--clients", {Kind::kSim}},
+    {"--rate", {Kind::kSim}},
+    {"--requests", {Kind::kSim}},
+    {"--prompt-tokens", {Kind::kSim}},
+    {"--output-tokens", {Kind::kSim}},
+    {"--shared-prefix", {Kind::kSim}},
+    {"--shared-share", {Kind::kSim}},
+    {"--samples", {Kind::kSim}},
+    {"--long-prompt", {Kind::kSim}},
+    {"--temp", {Kind::kSim}},
+    {"--seed", {Kind::kSim}},
+    {"--parallel", {Kind::kSim}},
+    {"--kv-mem", {Kind::kSim}},
+    {"--no-prefix-cache", {Kind::kSim}},
+    {"--ctx", {Kind::kSim, Kind::kSpec}},
+};
+
+// Options of one kind of measurement mean nothing to the others. Only the command line counts: a settings
+// file is for all of them.
+Result<void> check_options(const std::set<std::string>& given, Kind kind) {
+  const auto refuse = [](const char* name, std::string_view expected) {
+    return fail(ErrorKind::kUsage, "bench.options", "{}: expected {}", name, expected);
+  };
+  for (const OptionUse& use : kOptionUses) {
+    if (!given.contains(use.name) || std::find(use.kinds.begin(), use.kinds.end(), kind) != use.kinds.end())
+      continue;
+    const Kind other = *use.kinds.begin();
+    return refuse(use.name, other == Kind::kSim    ? "with --sim"
+                            : other == Kind::kSpec ? "with --spec"
+                            : kind == Kind::kSim   ? "without --sim"
+                                                   : "without --spec");
+  }
+  if (given.contains("--clients") && given.contains("--rate"))
+    return refuse("--clients, --rate", "one of them: who asks again at once, or at random times");
+  return {};
+}
+
+std::set<std::string> given_options(const CLI::App& app) {
+  std::set<std::string> given;
+  for (const OptionUse& use : kOptionUses) {
+    if (app.get_option(use.name)->count() > 0) given.insert(use.name);
+  }
+  return given;
+}
 
 // Tests measured in turn, because one is compared with the other.
 using TestGroup = std::vector<BenchTest>;
@@ -85,19 +157,39 @@ Result<std::vector<TestGroup>> plan_tests(const Options& options) {
   return groups;
 }
 
+Result<int> run_simulation(Options& options) {
+  if (options.threads.size() > 1)
+    return fail(ErrorKind::kUsage, "bench.options",
+                "--threads: expected one number with --sim, found a list");
+  options.model.threads = options.threads.front();
+  options.load.form = options.json ? "json" : options.output;
+  return bench_sim(options.load, options.model);
+}
+
+Result<int> run_speculation(Options& options) {
+  if (options.threads.size() > 1 || options.generate.size() > 1)
+    return fail(ErrorKind::kUsage, "bench.options", "-t, -n: expected one number with --spec, found a list");
+  options.model.threads = options.threads.front();
+  options.spec.model = options.model;
+  options.spec.repetitions = options.repetitions;
+  options.spec.n_tokens = options.generate.front();
+  options.spec.form = options.json ? "json" : options.output;
+  return bench_speculation(options.spec);
+}
+
 Result<int> bench(Options& options) {
+  if (options.sim && options.speculation)
+    return fail(ErrorKind::kUsage, "bench.options", "--sim, --spec: expected one of them");
+  RETURN_IF_ERROR(check_options(options.given, options.sim           ? Kind::kSim
+                                               : options.speculation ? Kind::kSpec
+                                                                     : Kind::kTests));
+  if (options.sim) return run_simulation(options);
+  if (options.speculation) return run_speculation(options);
   if (options.attention) {
     const int repetitions = options.repetitions_option->count() > 0 ? options.repetitions : 1;
     return bench_attention({options.attention_lengths, options.attention_method, options.threads.front(),
                             repetitions, options.model.isa, options.json ? "json" : options.output,
                             options.model.no_progress});
-  }
-  if (options.speculation) {
-    options.spec.model = options.model;
-    options.spec.repetitions = options.repetitions;
-    options.spec.n_tokens = options.generate.front();
-    options.spec.form = options.json ? "json" : options.output;
-    return bench_speculation(options.spec);
   }
   ASSIGN_OR_RETURN(const std::vector<TestGroup> groups, plan_tests(options));
   uint64_t memory_limit = 0;
@@ -136,6 +228,63 @@ Result<int> bench(Options& options) {
   return kExitOk;
 }
 
+void add_sim_options(CLI::App& app, Options& options) {
+  const std::string group = "Load (--sim)";
+  SimOptions& load = options.load;
+  app.add_flag("--sim", options.sim,
+               "Clients that ask an engine in this process at the same time: latency, throughput, KV cache")
+      ->group(group)
+      ->configurable(false);
+  const auto add = [&](const char* name, auto& value, const char* help, CLI::Validator check,
+                       const char* type) {
+    return app.add_option(name, value, help)
+        ->check(std::move(check))
+        ->type_name(type)
+        ->group(group)
+        ->configurable(false);
+  };
+  const auto add_list = [&](const char* name, auto& values, const char* help, CLI::Validator check,
+                            const char* type) {
+    return add(name, values, help, std::move(check), type)->allow_extra_args(false)->delimiter(',');
+  };
+  constexpr int kMostTokens = 1 << 20;
+  add_list("--clients", load.clients,
+           "Clients that ask again when their answer is complete; a row for each number", in_range(1, 64),
+           "LIST");
+  add_list("--rate", load.rates, "Instead: requests per second that arrive at random times; a row for each",
+           in_range(0.001, 1e6), "LIST");
+  add("--requests", load.n_requests, "Requests of a row; 0 = 2 per client", in_range(0, 1 << 16), "N");
+  add_list("--prompt-tokens", load.prompt_tokens, "Length of the prompts: one, or uniform in MIN,MAX",
+           in_range(1, kMostTokens), "MIN[,MAX]");
+  add_list("--output-tokens", load.output_tokens, "Length of the answers; tokens that end generation do not",
+           in_range(1, kMostTokens), "MIN[,MAX]");
+  add("--shared-prefix", load.shared_prefix, "Tokens in front of the prompts that are the same for all",
+      in_range(0, kMostTokens), "TOKENS");
+  add("--shared-share", load.shared_share, "Share of the requests that begin with them", in_range(0.0, 1.0),
+      "P");
+  add("--samples", load.n_samples, "Answers to each prompt, which share its pages", in_range(1, 16), "N");
+  add("--long-prompt", load.long_prompt,
+      "What a prompt of so many tokens does to clients that generate: the time between their tokens before "
+      "it "
+      "arrives and while it is computed",
+      in_range(0, kMostTokens), "TOKENS");
+  add("--temp", load.temperature, "Temperature; 0 = always the likeliest token", in_range(0.0, 2.0), "T");
+  app.add_option("--seed", load.seed, "Of lengths, tokens and times: the same seed is the same load")
+      ->type_name("N")
+      ->group(group)
+      ->configurable(false);
+  add("--parallel", load.parallel, "Sequences computed together; 0 = all of --clients, 8 with --rate",
+      in_range(0, 64), "N");
+  app.add_option("--kv-mem", load.kv_memory, "KV cache, e.g. 1GiB; default: every sequence at its longest")
+      ->type_name("SIZE")
+      ->group(group)
+      ->configurable(false);
+  app.add_flag("--no-prefix-cache{false}", load.prefix_cache, "Prompts do not share pages")
+      ->group(group)
+      ->configurable(false);
+  add("-c,--ctx", options.model.ctx, "Context in tokens; 0 = the longest request", in_range(0, 1 << 20), "N");
+}
+
 }  // namespace
 
 void add_bench_verb(Program& program) {
@@ -147,8 +296,13 @@ void add_bench_verb(Program& program) {
       "  ruvltra bench -m model.gguf -p 512 -n 32 -d 0,8192 -t 1,2 -o json\n"
       "  ruvltra bench -m model.gguf -p 0 -n 32 -b 2,4,8 --step-tokens 5\n"
       "  ruvltra bench --fa\n"
-      "  ruvltra bench --spec -m model.gguf --draft small.gguf -n 128 --spec-source lookup,auto\n",
+      "  ruvltra bench --sim -m model.gguf --clients 1,2,4,8,16 --requests 16\n"
+      "  ruvltra bench --sim -m model.gguf --rate 0.5,1 --requests 30 --prompt-tokens 16,512\n"
+      "  ruvltra bench --sim -m model.gguf --clients 1 --shared-prefix 2048 --prompt-tokens 16\n"
+      "  ruvltra bench --sim -m model.gguf --clients 7 --long-prompt 4096\n"
+      "  ruvltra bench --spec -m model.gguf --draft small.gguf -n 128 --spec-source ngram,auto\n",
       [options] { return bench(*options); });
+  app.parse_complete_callback([&app, options] { options->given = given_options(app); });
   add_model_path_option(app, options->model.model);
   const auto add_list = [&app](const char* names, std::vector<int>& values, int least, int most,
                                const char* help) {
@@ -199,7 +353,7 @@ void add_bench_verb(Program& program) {
                "Speculative decoding against plain: -n tokens per answer, answers in turn, -r times");
   app.add_option("--draft", options->spec.draft, "Draft model for --spec")->type_name("FILE");
   add_words("--spec-task", options->spec.tasks, {"story", "edit", "noise"}, "Texts for --spec");
-  add_words("--spec-source", options->spec.sources, {"lookup", "draft", "auto"}, "Where drafts come from");
+  add_words("--spec-source", options->spec.sources, {"ngram", "draft", "auto"}, "Where drafts come from");
   add_list("--lookahead", options->spec.lookaheads, 0, 8, "Proposals per step for --spec; 0 = adaptive");
   add_numbers("--spec-temp", options->spec.temperatures, 2, "Temperatures for --spec");
   add_numbers("--draft-stop", options->spec.cut_offs, 1, "The draft stops below this probability");
@@ -208,6 +362,7 @@ void add_bench_verb(Program& program) {
       ->type_name("FORM");
   app.add_flag("--json", options->json, "Same as -o json");
   add_load_options(app, options->model);
+  add_sim_options(app, *options);
 }
 
 }  // namespace ruvltra

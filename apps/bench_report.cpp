@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <utility>
 
 #include "console.h"
 #include "verbs.h"
@@ -28,6 +29,19 @@ Json or_null(const std::optional<T>& value) {
 }
 
 }  // namespace
+
+void print_csv(const Json& document, bool with_names) {
+  std::vector<std::string> names;
+  std::vector<std::string> values;
+  for (const auto& [name, value] : document.items()) {
+    names.push_back(name);
+    std::string text = value.is_null() ? "" : value.is_string() ? value.get<std::string>() : to_json(value);
+    for (size_t i = text.find('"'); i != std::string::npos; i = text.find('"', i + 2)) text.insert(i, 1, '"');
+    values.push_back('"' + text + '"');
+  }
+  if (with_names) write_out(fmt::format("{}\n", fmt::join(names, ",")));
+  write_out(fmt::format("{}\n", fmt::join(values, ",")));
+}
 
 // Fields of llama-bench that mean nothing here are null.
 Json BenchReport::document(const BenchMeasurement& m) const {
@@ -91,7 +105,7 @@ void BenchReport::add(const BenchMeasurement& measurement) {
   const Json fields = document(measurement);
   if (form_ == "json") list_.push_back(fields);
   if (form_ == "jsonl") print("{}\n", to_json(fields));
-  if (form_ == "csv") add_csv(fields);
+  if (form_ == "csv") print_csv(fields, !std::exchange(headed_, true));
 }
 
 void BenchReport::add_md(const BenchMeasurement& m) {
@@ -120,20 +134,6 @@ void BenchReport::end() {
     print("\n{}{} | {}\n", remarks_, version_line(), model_.ctx.kernels->isa);
   }
   if (form_ == "json") print("{}\n", to_json(list_));
-}
-
-void BenchReport::add_csv(const Json& document) {
-  std::vector<std::string> names;
-  std::vector<std::string> values;
-  for (const auto& [name, value] : document.items()) {
-    names.push_back(name);
-    std::string text = value.is_null() ? "" : value.is_string() ? value.get<std::string>() : to_json(value);
-    for (size_t i = text.find('"'); i != std::string::npos; i = text.find('"', i + 2)) text.insert(i, 1, '"');
-    values.push_back('"' + text + '"');
-  }
-  if (!headed_) write_out(fmt::format("{}\n", fmt::join(names, ",")));
-  headed_ = true;
-  write_out(fmt::format("{}\n", fmt::join(values, ",")));
 }
 
 }  // namespace ruvltra

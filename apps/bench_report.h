@@ -12,6 +12,9 @@ namespace ruvltra {
 // Share of the read bandwidth measured beside it that a decode test reached, in percent.
 std::optional<double> share_of_bandwidth(const BenchMeasurement& measurement);
 
+// A line of CSV on stdout, after one with the names if `with_names`. Every value is quoted.
+void print_csv(const Json& document, bool with_names);
+
 // Writes measurements to stdout as they come.
 class BenchReport {
  public:
@@ -26,7 +29,6 @@ class BenchReport {
  private:
   Json document(const BenchMeasurement& measurement) const;
   void add_md(const BenchMeasurement& measurement);
-  void add_csv(const Json& document);
 
   const std::string form_;
   const LoadedWeights& model_;

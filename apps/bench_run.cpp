@@ -44,6 +44,14 @@ double median(std::vector<double> values) {
   return (*middle + *std::max_element(values.begin(), middle)) / 2;
 }
 
+uint64_t process_status(std::string_view field) {
+  std::ifstream file("/proc/self/status");
+  for (std::string line; std::getline(file, line);) {
+    if (line.starts_with(field)) return 1024 * std::strtoull(line.c_str() + field.size(), nullptr, 10);
+  }
+  return 0;
+}
+
 }  // namespace
 
 double mean(std::span<const double> values) {
@@ -59,13 +67,8 @@ double deviation(std::span<const double> values) {
 }
 
 // Not getrusage(): that also knows what stood in the process before exec().
-uint64_t peak_memory() {
-  std::ifstream file("/proc/self/status");
-  for (std::string line; std::getline(file, line);) {
-    if (line.starts_with("VmHWM:")) return 1024 * std::strtoull(line.c_str() + 6, nullptr, 10);
-  }
-  return 0;
-}
+uint64_t peak_memory() { return process_status("VmHWM:"); }
+uint64_t resident_memory() { return process_status("VmRSS:"); }
 
 std::string BenchTest::name() const {
   std::string text;

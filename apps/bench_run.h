@@ -104,7 +104,8 @@ Result<std::vector<BenchMeasurement>> measure_tests(const LoadedWeights& model, 
                                                     uint64_t memory_limit,
                                                     const std::function<void()>& on_run);
 
-// Of this program until now, in bytes.
+// Of this program, in bytes: the most until now, and now.
 uint64_t peak_memory();
+uint64_t resident_memory();
 
 }  // namespace ruvltra

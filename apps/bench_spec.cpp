@@ -125,11 +125,11 @@ double best_by_formula(const SpeculationStats& stats, double cost_of_draft) {
 }
 
 std::string_view source_name(DraftSource source) {
-  return source == DraftSource::kLookup ? "lookup" : source == DraftSource::kModel ? "draft" : "auto";
+  return source == DraftSource::kLookup ? "ngram" : source == DraftSource::kModel ? "draft" : "auto";
 }
 
 DraftSource source_of(std::string_view name) {
-  return name == "lookup" ? DraftSource::kLookup : name == "draft" ? DraftSource::kModel : DraftSource::kAuto;
+  return name == "ngram" ? DraftSource::kLookup : name == "draft" ? DraftSource::kModel : DraftSource::kAuto;
 }
 
 Result<Task> make_task(const std::string& name, const Tokenizer& tokenizer, size_t n_vocab, int& n_tokens) {
@@ -399,7 +399,7 @@ Result<int> bench_speculation(SpecBenchOptions options) {
   if (!options.draft.empty()) {
     ModelOptions other = options.model;
     other.model = options.draft;
-    ASSIGN_OR_RETURN(draft, load_model(other));
+    ASSIGN_OR_RETURN(draft, load_model(other, ModelRole::kDraft));
     RETURN_IF_ERROR(check_draft(model->tokenizer, draft->tokenizer, options.draft));
   }
   if (has_random_weights(model->file.metadata())) {

@@ -12,10 +12,10 @@ namespace ruvltra {
 
 struct SpecBenchOptions {
   ModelOptions model;
-  std::string draft;                                            // path; empty: prompt lookup alone
-  std::vector<std::string> tasks = {"story", "edit", "noise"};  // story, edit, noise
+  std::string draft;  // path; empty: prompt lookup alone
+  std::vector<std::string> tasks = {"story", "edit", "noise"};
   std::vector<double> temperatures = {0, 0.5, 1};
-  std::vector<std::string> sources = {"auto"};  // lookup, draft, auto
+  std::vector<std::string> sources = {"auto"};  // ngram, draft, auto
   std::vector<int> lookaheads = {0};            // 0 = adaptive
   std::vector<double> cut_offs = {0.7};         // of the draft's own probability, where it is not measured
   int n_tokens = 128;                           // of an answer

@@ -90,7 +90,10 @@ Generation follow(Stream& stream, const Bell& bell, Show show) {
     }
     if (const auto event = stream.poll()) {
       bar.reset();
-      if (show.text && !event->text.empty()) wanted = write_out(event->text);
+      if (show.text && !event->text.empty()) {
+        const bool tinted = show.accepted_in_colour && event->token && event->token->was_drafted;
+        wanted = write_out(tinted ? in_colour(event->text) : event->text);
+      }
       continue;
     }
     const PromptProgress progress = stream.prompt_progress();
@@ -212,7 +215,8 @@ Json generation_json(const Generation& generation, const ServedModel& model) {
   out["usage"] = {{"prompt_tokens", generation.n_prompt},
                   {"completion_tokens", generation.tokens.size()},
                   {"total_tokens", generation.n_prompt + generation.tokens.size()},
-                  {"prompt_tokens_details", {{"cached_tokens", generation.n_cached}}}};
+                  {"prompt_tokens_details", {{"cached_tokens", generation.n_cached}}},
+                  {"completion_tokens_details", {{"accepted_prediction_tokens", generation.n_accepted}}}};
   out["timings"] = {{"cache_n", generation.n_cached},
                     {"prompt_n", n_computed},
                     {"prompt_ms", 1e3 * timings.prompt_seconds},
@@ -222,6 +226,8 @@ Json generation_json(const Generation& generation, const ServedModel& model) {
                     {"predicted_ms", 1e3 * timings.generate_seconds},
                     {"predicted_per_token_ms", per_token_ms(timings.generate_seconds, n_decoded(generation))},
                     {"predicted_per_second", per_second(n_decoded(generation), timings.generate_seconds)},
+                    {"draft_n", generation.n_drafted},
+                    {"draft_n_accepted", generation.n_accepted},
                     {"ttft_ms", 1e3 * timings.first_token_seconds},
                     {"load_ms", 1e3 * model.load_seconds}};
   if (!generation.logprobs.empty()) out["logprobs"] = {{"content", logprobs_json(generation, model.model)}};
@@ -250,6 +256,8 @@ std::string generation_stats(const Generation& generation) {
                       per_second(n_computed, timings.prompt_seconds), timings.first_token_seconds,
                       generation.tokens.size(), per_second(n_decoded(generation), timings.generate_seconds),
                       finish_reason_name(generation.finish_reason), generation.seed);
+  if (generation.n_drafted > 0)
+    text += fmt::format(" | drafted {}, accepted {}", generation.n_drafted, generation.n_accepted);
   return text;
 }
 

@@ -13,8 +13,9 @@ namespace ruvltra {
 
 // What is shown while an answer is made.
 struct Show {
-  bool text = true;      // on stdout, as it comes
-  bool progress = true;  // of a long prompt, on stderr
+  bool text = true;                 // on stdout, as it comes
+  bool progress = true;             // of a long prompt, on stderr
+  bool accepted_in_colour = false;  // tokens that were proposed before they were drawn, on a terminal
 };
 
 class Conversation {

@@ -102,6 +102,12 @@ Result<std::string> read_input() {
 }
 
 bool output_complete() { return !output_failed_; }
+std::string in_colour(std::string_view text) {
+  const char* no_color = std::getenv("NO_COLOR");
+  if (!stdout_is_tty() || (no_color != nullptr && *no_color != 0)) return std::string(text);
+  return fmt::format("\x1b[36m{}\x1b[0m", text);
+}
+
 bool stdout_is_tty() { return isatty(STDOUT_FILENO) != 0; }
 bool stderr_is_tty() { return isatty(STDERR_FILENO) != 0; }
 

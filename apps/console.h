@@ -30,6 +30,8 @@ bool print(fmt::format_string<Args...> format, Args&&... args) {
 // False once a write to stdout failed for another reason than a closed pipe, such as a full disk.
 bool output_complete();
 bool stdout_is_tty();
+// Text in another colour, where stdout is a terminal and NO_COLOR (no-color.org) is not set; else as it is.
+std::string in_colour(std::string_view text);
 
 // --- stdin
 

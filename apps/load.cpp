@@ -104,16 +104,6 @@ Result<std::string> verify_file(const GgufFile& file, const Progress& progress) 
   return to_hex(digest);
 }
 
-namespace {
-
-Result<GgufFile> open_model(const ModelOptions& options) {
-  ASSIGN_OR_RETURN(const auto path, resolve_model(options.model));
-  ASSIGN_OR_RETURN(GgufFile file, GgufFile::open(path, {.map = options.mmap}));
-  for (const std::string& warning : file.warnings()) print_warning(warning);
-  return file;
-}
-
-// Kernels, threads, number type of the cache and memory limit as asked for.
 Result<MediumConfig> config_of(const ModelOptions& options) {
   MediumConfig config;
   config.isa = options.isa;
@@ -130,6 +120,15 @@ LoadOptions load_options(const ModelOptions& options, ProgressBar& bar) {
           .tune = options.tune,
           .pin_threads = options.pin,
           .on_progress = bar.callback()};
+}
+
+namespace {
+
+Result<GgufFile> open_model(const ModelOptions& options) {
+  ASSIGN_OR_RETURN(const auto path, resolve_model(options.model));
+  ASSIGN_OR_RETURN(GgufFile file, GgufFile::open(path, {.map = options.mmap}));
+  for (const std::string& warning : file.warnings()) print_warning(warning);
+  return file;
 }
 
 // Context and KV cache: both have bounds that only the file's header tells.
@@ -156,7 +155,29 @@ Result<void> fit_cache(const ModelOptions& options, const std::filesystem::path&
   return {};
 }
 
-Result<LoadedWeights> load_weights_of(GgufFile file, const ModelOptions& options) {
+// The bundled model has a draft beside it.
+Result<void> apply(const SpeculationOptions& speculation, const std::string& model,
+                   const std::filesystem::path& path, MediumConfig& config) {
+  const std::string mode = !speculation.mode.empty()   ? speculation.mode
+                           : speculation.draft.empty() ? "off"
+                                                       : "auto";
+  SpeculativeConfig& spec = config.speculative_config;
+  config.use_speculative_decoding = mode != "off";
+  if (mode == "ngram") spec.source = DraftSource::kLookup;
+  if (mode == "draft") spec.source = DraftSource::kModel;
+  if (!speculation.draft.empty()) {
+    config.draft_model_path = speculation.draft;
+  } else if (model == "demo" && (mode == "draft" || mode == "auto")) {
+    config.draft_model_path = path.parent_path() / kDemoDraft;
+  }
+  spec.adaptive = !speculation.lookahead;
+  if (speculation.lookahead) spec.lookahead = *speculation.lookahead;
+  spec.acceptance_threshold = static_cast<float>(speculation.stop);
+  return config.validate();
+}
+
+Result<LoadedWeights> load_weights_of(GgufFile file, const ModelOptions& options,
+                                      ModelRole role = ModelRole::kMain) {
   const auto begin = Clock::now();
   ASSIGN_OR_RETURN(const MediumConfig config, config_of(options));
   const KvType kv_type = config.paged_config.kv_type;
@@ -165,16 +186,18 @@ Result<LoadedWeights> load_weights_of(GgufFile file, const ModelOptions& options
   RETURN_IF_ERROR(KvPool::check_type(shape, kv_type));
   const MemoryNeed need = memory_need(shape, file.tensors(), kv_type, n_context, kPrefillRows);
   ProgressBar bar("loading", ProgressBar::Unit::kBytes, !options.no_progress);
-  ASSIGN_OR_RETURN(ReadyWeights ready, ReadyWeights::load(file, need, config, load_options(options, bar)));
+  ASSIGN_OR_RETURN(ReadyWeights ready,
+                   ReadyWeights::load(file, need, config, load_options(options, bar), role));
   return LoadedWeights{std::move(ready), std::move(file), n_context, kv_type, seconds_since(begin)};
 }
 
 }  // namespace
 
-Result<ServedModel> load_served(const ModelOptions& options) {
+Result<ServedModel> load_served(const ModelOptions& options, const SpeculationOptions& speculation) {
   const auto begin = Clock::now();
   ASSIGN_OR_RETURN(const auto path, resolve_model(options.model));
   ASSIGN_OR_RETURN(MediumConfig config, config_of(options));
+  RETURN_IF_ERROR(apply(speculation, options.model, path, config));
   RETURN_IF_ERROR(fit_cache(options, path, config));
   config.engine.parallel = 1;
   config.engine.slow_reader_seconds = kSlowestReaderSeconds;
@@ -183,10 +206,10 @@ Result<ServedModel> load_served(const ModelOptions& options) {
   return ServedModel{std::move(model), path.filename().string(), seconds_since(begin)};
 }
 
-Result<std::unique_ptr<LoadedModel>> load_model(const ModelOptions& options) {
+Result<std::unique_ptr<LoadedModel>> load_model(const ModelOptions& options, ModelRole role) {
   ASSIGN_OR_RETURN(GgufFile file, open_model(options));
   ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::load(file.metadata()));
-  ASSIGN_OR_RETURN(LoadedWeights loaded, load_weights_of(std::move(file), options));
+  ASSIGN_OR_RETURN(LoadedWeights loaded, load_weights_of(std::move(file), options, role));
   return std::unique_ptr<LoadedModel>(new LoadedModel{std::move(loaded), std::move(tokenizer)});
 }
 

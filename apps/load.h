@@ -7,6 +7,7 @@
 
 #include "api/ready_weights.h"
 #include "base/threads.h"
+#include "console.h"
 #include "gguf/reader.h"
 #include "model/config.h"
 #include "options.h"
@@ -25,7 +26,12 @@ struct ServedModel {
 // For one request at a time, whose reader may be as slow as it likes. The context is what --ctx asks for;
 // left to us it is resolve_context(), or what --kv-mem holds if that is less. Errors: option.ctx,
 // option.kv_mem, and those of MediumModel::load. A progress line goes to stderr, if wanted.
-Result<ServedModel> load_served(const ModelOptions& options);
+Result<ServedModel> load_served(const ModelOptions& options, const SpeculationOptions& speculation);
+
+// What the options ask of a library's model: kernels, threads, number type of the cache and memory limit; and
+// how to load it. Errors: config.kv_type, option.size.
+Result<MediumConfig> config_of(const ModelOptions& options);
+LoadOptions load_options(const ModelOptions& options, ProgressBar& bar);
 
 // Weights ready to run, for work that is not answering requests.
 struct LoadedWeights : ReadyWeights {
@@ -44,7 +50,8 @@ struct LoadedModel : LoadedWeights {
 
 // Refuse before reading weights when the memory they, the KV cache of n_context and a step's scratch need is
 // not there. Warnings of the file go to stderr; so does a progress line, if wanted.
-Result<std::unique_ptr<LoadedModel>> load_model(const ModelOptions& options);
+Result<std::unique_ptr<LoadedModel>> load_model(const ModelOptions& options,
+                                                ModelRole role = ModelRole::kMain);
 // The same without a tokenizer, for work on token ids.
 Result<std::unique_ptr<LoadedWeights>> load_weights(const ModelOptions& options);
 

@@ -57,6 +57,31 @@ void add_load_options(CLI::App& app, ModelOptions& options) {
   add_progress_option(app, options.no_progress);
 }
 
+void add_speculation_options(CLI::App& app, SpeculationOptions& options) {
+  const std::string group = "Speculative decoding (never changes the text)";
+  app.add_option("--draft", options.draft, "Draft model with the same vocabulary")
+      ->type_name("FILE")
+      ->group(group);
+  app.add_option(
+         "--spec", options.mode,
+         "Where proposals come from: ngram = earlier text, draft = the draft model, auto = the better of "
+         "both, off; default is auto with --draft, else off")
+      ->check(one_of({"off", "ngram", "draft", "auto"}))
+      ->type_name("MODE")
+      ->group(group);
+  app.add_option("--lookahead", options.lookahead,
+                 "Proposals per step; default is what the measured gain says")
+      ->check(in_range(1, 8))
+      ->type_name("N")
+      ->group(group);
+  app.add_option(
+         "--draft-stop", options.stop,
+         "The draft stops below this probability; --spec auto without --lookahead measures it instead")
+      ->check(CLI::Range(0.0, 1.0))
+      ->type_name("P")
+      ->group(group);
+}
+
 void add_model_options(CLI::App& app, ModelOptions& options) {
   add_model_path_option(app, options.model);
   app.add_option("-c,--ctx", options.ctx, "Context in tokens; 0 = min(8192, what the file says)")

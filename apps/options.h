@@ -30,6 +30,18 @@ struct ModelOptions {
   bool no_progress = false;
 };
 
+// Speculative decoding (docs/speculation.md).
+struct SpeculationOptions {
+  std::string draft;             // path of a draft model; empty: none, or the bundled one beside the demo
+  std::string mode;              // off, ngram, draft, auto; empty: auto with a draft, else off
+  std::optional<int> lookahead;  // unset: as the measured gain says
+  double stop = 0.7;             // a draft's probability below which it stops
+};
+// --draft, --spec, --lookahead, --draft-stop
+void add_speculation_options(CLI::App& app, SpeculationOptions& options);
+// File name of the bundled draft, beside the bundled model.
+inline constexpr std::string_view kDemoDraft = "pico-q8_0.gguf";
+
 // -m/--model, -c/--ctx, -t/--threads and the load options below.
 void add_model_options(CLI::App& app, ModelOptions& options);
 // --kv-type, --isa, --mmap, --no-tune, --pin, --memory-limit, --no-progress

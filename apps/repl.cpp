@@ -30,7 +30,7 @@ class Repl {
         conversation_(conversation),
         params_(params),
         options_(options),
-        show_({.text = true, .progress = !options.no_progress}),
+        show_({.text = true, .progress = !options.no_progress, .accepted_in_colour = options.color_accepted}),
         reader_(options.no_history ? std::filesystem::path() : default_history_path()) {}
 
   Result<int> run();

@@ -10,6 +10,7 @@ namespace ruvltra {
 struct ReplOptions {
   bool no_history = false;
   bool no_progress = false;
+  bool color_accepted = false;
   CLI::App* settings = nullptr;  // the verb's options: /set gives them new values
   bool* stats = nullptr;         // bound to --stats
 };

@@ -13,6 +13,7 @@ namespace {
 
 struct Options {
   ModelOptions model;
+  SpeculationOptions speculation;
   SamplingOptions sampling;
   Conversation::Options chat;
   ReplOptions repl;
@@ -56,7 +57,9 @@ Result<void> check_usage(const Options& options) {
 
 Result<int> run_once(const Options& options, const ServedModel& served, Conversation& conversation,
                      const std::string& prompt) {
-  const Show show = {.text = !options.json, .progress = !options.model.no_progress};
+  const Show show = {.text = !options.json,
+                     .progress = !options.model.no_progress,
+                     .accepted_in_colour = options.repl.color_accepted};
   ASSIGN_OR_RETURN(const Generation generation, conversation.ask(prompt, options.sampling.params, show));
   if (options.json) {
     print("{}\n", to_json(generation_json(generation, served)));
@@ -81,7 +84,7 @@ Result<int> run(Options& options) {
     return fail(ErrorKind::kUsage, "run.no_prompt",
                 "run: expected a prompt as words or on standard input, found none");
   }
-  ASSIGN_OR_RETURN(ServedModel served, load_served(options.model));
+  ASSIGN_OR_RETURN(ServedModel served, load_served(options.model, options.speculation));
   for (const std::string& warning : served.model.warnings()) print_warning(warning);
   GenerateParams& params = options.sampling.params;
   params.n_logprobs = options.logprobs;
@@ -105,13 +108,16 @@ Result<int> run(Options& options) {
 
 void add_run_verb(Program& program) {
   auto options = std::make_shared<Options>();
-  CLI::App& app = program.add_verb("run", "Chat, or answer one prompt",
-                                   "  ruvltra run\n"
-                                   "  ruvltra run \"Tell me a story about a fox and a crow.\"\n"
-                                   "  ruvltra run -m model.gguf --temp 0 \"What is a B-tree?\" < notes.txt\n"
-                                   "  ruvltra run --raw -n 64 --seed 7 \"Once upon a time\"\n"
-                                   "  ruvltra run --json --logprobs 3 \"Hello\"\n",
-                                   [options] { return run(*options); });
+  CLI::App& app =
+      program.add_verb("run", "Chat, or answer one prompt",
+                       "  ruvltra run\n"
+                       "  ruvltra run \"Tell me a story about a fox and a crow.\"\n"
+                       "  ruvltra run -m model.gguf --temp 0 \"What is a B-tree?\" < notes.txt\n"
+                       "  ruvltra run --raw -n 64 --seed 7 \"Once upon a time\"\n"
+                       "  ruvltra run --json --logprobs 3 \"Hello\"\n"
+                       "  ruvltra run -m model.gguf --draft small.gguf --stats \"Tell me a story.\"\n"
+                       "  ruvltra run --spec ngram \"Correct this text:\" < letter.txt\n",
+                       [options] { return run(*options); });
   options->sampling.params.max_tokens = -1;
   options->repl.settings = &app;
   options->repl.stats = &options->stats;
@@ -130,7 +136,10 @@ void add_run_verb(Program& program) {
       ->check(in_range(0, 20))
       ->type_name("N");
   app.add_flag("--no-history", options->repl.no_history, "Keep no history of the dialogue's input");
+  app.add_flag("--color-accepted", options->repl.color_accepted,
+               "On a terminal: tokens that were proposed before they were drawn in another colour");
   add_sampling_options(app, options->sampling);
+  add_speculation_options(app, options->speculation);
 }
 
 }  // namespace ruvltra

@@ -39,8 +39,8 @@ struct SpeculativeConfig {
   int lookahead = 4;                  // 1..8 drafted tokens; without `adaptive`
   float acceptance_threshold = 0.7f;  // 0..1: drafting stops below this draft probability; kAuto with
                                       // `adaptive` measures where to stop instead
-  float draft_temperature = 0;  // 0..2, 0 = greedy draft
-  bool adaptive = true;         // 0..8 tokens, as the measured gain says; 0 = off
+  float draft_temperature = 0;        // 0..2, 0 = greedy draft
+  bool adaptive = true;               // 0..8 tokens, as the measured gain says; 0 = off
 };
 
 // Layers whose residual stream the learning system observes, and the index its patterns live in.

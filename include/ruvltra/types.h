@@ -46,8 +46,9 @@ struct SamplingParams {
 
 struct GenerateParams : SamplingParams {
   int max_tokens = 256;
-  int n = 1;         // 1..16 answers to one prompt, drawn with the random numbers of choices 0..n-1
-  bool raw = false;  // text is continued as it is, instead of being one message of a chat
+  int n = 1;                // 1..16 answers to one prompt, drawn with the random numbers of choices 0..n-1
+  bool raw = false;         // text is continued as it is, instead of being one message of a chat
+  bool ignore_eos = false;  // tokens that end generation do not: answers of a given length, for measuring
 };
 
 struct TokenLogprob {
@@ -145,6 +146,14 @@ struct PromptProgress {
   size_t n_total = 0;
 };
 
+// The KV pages of running sequences when a step was complete, before the answers it ended gave theirs back.
+struct PageUse {
+  size_t n_sequences = 0;
+  size_t n_held = 0;       // pages
+  size_t n_listed = 0;     // the same, a shared page once for each of its holders
+  size_t n_positions = 0;  // of listed pages that hold a computed token; the others are waste
+};
+
 // Speculative decoding since the start: what was proposed, what came true, and what it costs here.
 struct SpeculationStats {
   uint64_t n_drafts = 0;    // sequences' steps that verified proposals
@@ -178,6 +187,7 @@ struct EngineStats {
   size_t n_queued = 0, n_running = 0;
   size_t n_pages = 0, n_pages_free = 0, n_pages_private = 0, n_pages_published = 0, n_pages_shared = 0;
   size_t page_bytes = 0;
+  PageUse page_use;
 
   SpeculationStats speculation;
 };

@@ -351,6 +351,32 @@ TEST_F(ModelTest, BadRequestsAreRefused) {
   EXPECT_EQ(MediumModel::load(kModel, tiny).error().id, "config.engine.parallel");
 }
 
+TEST_F(ModelTest, EndTokensCanBeIgnored) {
+  const TokenId end = model->tokenize("<|im_end|>", true)->front();
+  auto asked = params(6);
+  asked.logit_bias = {{end, 100.0f}};
+  EXPECT_EQ(model->generate(kOpening, asked)->finish_reason, FinishReason::kStop);
+  asked.ignore_eos = true;
+  const auto found = model->generate(kOpening, asked);
+  EXPECT_EQ(found->finish_reason, FinishReason::kLength);
+  EXPECT_EQ(found->tokens, std::vector<TokenId>(6, end));
+  EXPECT_EQ(found->text, "");
+}
+
+// 100 tokens of a prompt and 3 of 4 answers have been computed when the last one is drawn.
+TEST_F(ModelTest, PagesInUseAreCountedPerHolder) {
+  MediumModel own = load(small_config());
+  auto asked = params(4);
+  asked.n = 2;
+  std::move(*own.engine().stream({std::vector<TokenId>(100, 11), asked, {}})).wait();
+  while (own.engine().stats().n_finished < 2) std::this_thread::yield();
+  const PageUse use = own.engine().stats().page_use;
+  EXPECT_EQ(use.n_sequences, 2u);
+  EXPECT_EQ(use.n_held, 3u);
+  EXPECT_EQ(use.n_listed, 4u);
+  EXPECT_EQ(use.n_positions, 2u * 103u);
+}
+
 TEST_F(ModelTest, CachedPromptsAreCounted) {
   MediumModel own = load(small_config());
   const std::vector<TokenId> prompt(200, 11);

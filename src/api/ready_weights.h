@@ -22,7 +22,7 @@ struct ReadyWeights {
   // Takes threads, instruction set and memory limit from the configuration. `need` is checked before a weight
   // is read. Errors: isa.*, memory.limit, weights.*, model.cancelled.
   static Result<ReadyWeights> load(const GgufFile& file, const MemoryNeed& need, const MediumConfig& config,
-                                   const LoadOptions& options);
+                                   const LoadOptions& options, ModelRole role = ModelRole::kMain);
 };
 
 }  // namespace ruvltra

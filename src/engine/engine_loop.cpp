@@ -202,6 +202,7 @@ Result<EngineLoop::Ticket> EngineLoop::submit_request(std::vector<TokenId> promp
       [inbox = inbox_] { inbox->ring(); }, static_cast<size_t>(params.n_logprobs));
   active->speculates = speculator_ && treatment.speculate;
   active->greedy = Sampler::takes_likeliest(params);
+  active->ignore_eos = params.ignore_eos;
   active->sampling = params;
   active->spec = sequence_spec(std::move(prompt), params, treatment);
   active->spec.owner = active.get();

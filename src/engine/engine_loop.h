@@ -98,6 +98,7 @@ class EngineLoop {
     SamplingParams sampling;
     bool speculates = false;
     bool greedy = false;  // takes the likeliest token: no row of logits needed
+    bool ignore_eos = false;
     SequenceSpec spec;
     std::vector<TokenId> record;  // of replay(), else empty
     std::vector<Answer> answers;  // (n)
@@ -162,6 +163,7 @@ class EngineLoop {
   void fail_for_memory(Active& active);
   void forget_ended();
   void stop_all();
+  PageUse page_use() const;
   void publish_stats();
   double now_ms() const;
 

@@ -167,6 +167,7 @@ bool EngineLoop::do_step() {
   const auto computed = Clock::now();
   scheduler_.complete_step();
   report_prompts(plan);
+  now_.page_use = page_use();
   const size_t n_prefill = count_prefill_rows(plan);
   const size_t n_drawn = draw_tokens(plan, form);
   if (speculator_ && n_prefill == 0) {
@@ -321,7 +322,7 @@ std::optional<TokenId> EngineLoop::draw_token(Sequence& sequence, size_t row, Ro
   active.stream->put(
       {.choice = static_cast<int>(sequence.choice), .token = std::move(*sampled), .outcome = {}});
 
-  bool stops = tokenizer_->ends_generation(token);
+  bool stops = !active.ignore_eos && tokenizer_->ends_generation(token);
   if (!stops && !active.sampling.stop.empty() && tokenizer_->kind(token) != TokenKind::kControl) {
     answer.stops.push(tokenizer_->bytes(token));
     stops = answer.stops.stopped();
@@ -410,6 +411,18 @@ void EngineLoop::stop_all() {
   for (SideWork* work : side_work_) finish_side_work(*work, false);
   for (SideWork* work : not_begun) finish_side_work(*work, false);
   forget_ended();
+}
+
+PageUse EngineLoop::page_use() const {
+  const PageCounts pages = scheduler_.pages().counts();
+  PageUse use;
+  use.n_held = pages.n_pages - pages.free - pages.evictable;
+  for (const Sequence* sequence : scheduler_.running()) {
+    ++use.n_sequences;
+    use.n_listed += sequence->table.pages.size();
+    use.n_positions += sequence->table.n_tokens;
+  }
+  return use;
 }
 
 void EngineLoop::publish_stats() {
