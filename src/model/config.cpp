@@ -199,6 +199,24 @@ void ModelShape::describe(MediumConfig& config) const {
   config.rope_theta = static_cast<float>(rope_theta);
 }
 
+void ModelShape::describe(Metadata& metadata) const {
+  const auto set = [&](std::string_view name, size_t n) {
+    metadata.set(ShapeReader::key(name), static_cast<uint32_t>(n));
+  };
+  set("block_count", n_layers);
+  set("context_length", context_length);
+  set("embedding_length", d_model);
+  set("feed_forward_length", d_ff);
+  set("attention.head_count", n_heads);
+  set("attention.head_count_kv", n_kv_heads);
+  if (n_heads * d_head != d_model) {
+    set("attention.key_length", d_head);
+    set("attention.value_length", d_head);
+  }
+  metadata.set("qwen2.rope.freq_base", static_cast<float>(rope_theta));
+  metadata.set("qwen2.attention.layer_norm_rms_epsilon", rms_eps);
+}
+
 ModelShape ModelShape::from_config(const MediumConfig& config, bool tied) {
   ModelShape shape;
   shape.n_layers = static_cast<size_t>(config.n_layers);

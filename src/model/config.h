@@ -41,6 +41,8 @@ struct ModelShape {
   // The shape of a configuration, for models made without a file; and the other way round.
   static ModelShape from_config(const MediumConfig& config, bool tied);
   void describe(MediumConfig& config) const;
+  // Sets the keys that from_metadata() reads.
+  void describe(Metadata& metadata) const;
 };
 
 // One tensor a model must have.

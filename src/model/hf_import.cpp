@@ -95,22 +95,9 @@ class HfSource : public WeightSource {
   void describe_model(const HfConfig& config, const std::filesystem::path& folder) {
     std::string name = folder.filename().string();
     if (name.empty()) name = folder.parent_path().filename().string();
-    const auto count = [](size_t n) { return static_cast<uint32_t>(n); };
-    const ModelShape& s = config.shape;
     metadata_.set("general.architecture", std::string("qwen2"));
     metadata_.set("general.name", name);
-    metadata_.set("qwen2.block_count", count(s.n_layers));
-    metadata_.set("qwen2.context_length", count(s.context_length));
-    metadata_.set("qwen2.embedding_length", count(s.d_model));
-    metadata_.set("qwen2.feed_forward_length", count(s.d_ff));
-    metadata_.set("qwen2.attention.head_count", count(s.n_heads));
-    metadata_.set("qwen2.attention.head_count_kv", count(s.n_kv_heads));
-    if (s.d_head * s.n_heads != s.d_model) {
-      metadata_.set("qwen2.attention.key_length", count(s.d_head));
-      metadata_.set("qwen2.attention.value_length", count(s.d_head));
-    }
-    metadata_.set("qwen2.rope.freq_base", static_cast<float>(s.rope_theta));
-    metadata_.set("qwen2.attention.layer_norm_rms_epsilon", s.rms_eps);
+    config.shape.describe(metadata_);
   }
 
   Result<void> map_tensors(const std::string& source) {

@@ -35,7 +35,6 @@ Result<Arch> find_arch(std::string_view name) {
 }
 
 void describe_model(const SynthOptions& options, const ModelShape& s, Metadata& metadata) {
-  const auto count = [](size_t n) { return static_cast<uint32_t>(n); };
   metadata.set("general.architecture", std::string("qwen2"));
   metadata.set("general.name",
                fmt::format("ruvltra-{} random weights (seed {})", options.arch, options.seed));
@@ -45,14 +44,7 @@ void describe_model(const SynthOptions& options, const ModelShape& s, Metadata& 
   metadata.set("ruvltra.random_weights", true);
   metadata.set("ruvltra.random_seed", options.seed);
   if (options.scheme.mixed) metadata.set("ruvltra.quant", std::string("mixed"));
-  metadata.set("qwen2.block_count", count(s.n_layers));
-  metadata.set("qwen2.context_length", count(s.context_length));
-  metadata.set("qwen2.embedding_length", count(s.d_model));
-  metadata.set("qwen2.feed_forward_length", count(s.d_ff));
-  metadata.set("qwen2.attention.head_count", count(s.n_heads));
-  metadata.set("qwen2.attention.head_count_kv", count(s.n_kv_heads));
-  metadata.set("qwen2.rope.freq_base", static_cast<float>(s.rope_theta));
-  metadata.set("qwen2.attention.layer_norm_rms_epsilon", s.rms_eps);
+  s.describe(metadata);
 }
 
 Result<void> copy_vocabulary(const std::filesystem::path& path, Metadata& metadata, size_t& n_vocab) {
@@ -95,6 +87,11 @@ std::vector<uint8_t> random_vector(const TensorPlan& tensor, uint64_t seed, uint
 }
 
 }  // namespace
+
+Result<ModelShape> architecture_shape(std::string_view name) {
+  ASSIGN_OR_RETURN(const Arch arch, find_arch(name));
+  return arch.shape;
+}
 
 Result<SynthPlan> plan_synth(const SynthOptions& options) {
   ASSIGN_OR_RETURN(const Arch arch, find_arch(options.arch));

@@ -16,6 +16,9 @@
 
 namespace ruvltra {
 
+// The sizes that `medium`, `small` and `tiny` stand for. Error: synth.arch (usage).
+Result<ModelShape> architecture_shape(std::string_view name);
+
 struct SynthOptions {
   std::string arch = "tiny";  // medium, small, tiny
   QuantScheme scheme;
