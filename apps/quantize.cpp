@@ -6,7 +6,9 @@
 #include <vector>
 
 #include "base/fail.h"
+#include "base/file.h"
 #include "base/json.h"
+#include "model/draft_trim.h"
 #include "options.h"
 #include "verbs.h"
 
@@ -19,6 +21,8 @@ struct Options {
   std::string type;
   std::vector<std::string> tensor_types;
   std::string imatrix;
+  std::string draft_corpus;
+  std::optional<int> draft_vocab;
   int threads = 0;
   bool pure = false;
   bool dry_run = false;
@@ -60,12 +64,21 @@ struct Outcome {
   double seconds = 0;
 };
 
+Json draft_json(const DraftVocabulary& kept) {
+  Json out;
+  out["tokens"] = kept.ids.size();
+  out["corpus_tokens"] = kept.n_corpus_tokens;
+  out["corpus_covered"] = kept.n_corpus_covered;
+  return out;
+}
+
 void print_json(const Options& options, const QuantScheme& scheme, const QuantizePlan& plan,
-                const Outcome& outcome) {
+                const std::optional<DraftVocabulary>& kept, const Outcome& outcome) {
   Json out;
   out["input"] = options.input;
   out["output"] = options.output;
   out["type"] = scheme.name;
+  out["draft_vocab"] = kept ? draft_json(*kept) : Json(nullptr);
   out["tensors"] = Json::array();
   for (const TensorConversion& tensor : plan.tensors)
     out["tensors"].push_back(tensor_json(tensor, !options.dry_run));
@@ -109,6 +122,23 @@ Result<Outcome> convert(const Options& options, const WeightSource& source, Quan
   return outcome;
 }
 
+// Restricts the source to the tokens that the corpus uses most.
+Result<DraftVocabulary> trim(const Options& options, std::unique_ptr<WeightSource>& source) {
+  constexpr uint64_t kMaxCorpusBytes = uint64_t{1} << 30;
+  ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::load(source->metadata()));
+  ASSIGN_OR_RETURN(const std::string corpus, read_text_file(options.draft_corpus, kMaxCorpusBytes));
+  ASSIGN_OR_RETURN(DraftVocabulary kept,
+                   choose_draft_vocabulary(tokenizer, corpus, static_cast<size_t>(*options.draft_vocab)));
+  ASSIGN_OR_RETURN(source, trim_head(std::move(source), kept.ids));
+  return kept;
+}
+
+void print_draft(const DraftVocabulary& kept, size_t n_vocab) {
+  print("draft: logits of {} of {} tokens, which cover {:.2f} % of the corpus ({} tokens)\n", kept.ids.size(),
+        n_vocab, 100 * static_cast<double>(kept.n_corpus_covered) / static_cast<double>(kept.n_corpus_tokens),
+        kept.n_corpus_tokens);
+}
+
 Result<int> quantize_verb(const Options& options) {
   RETURN_IF_ERROR(check_gguf_output(options.output));
   QuantizeOptions wanted;
@@ -119,8 +149,12 @@ Result<int> quantize_verb(const Options& options) {
     ASSIGN_OR_RETURN(TypeRule rule, parse_type_rule(text));
     wanted.rules.push_back(std::move(rule));
   }
-  ASSIGN_OR_RETURN(const auto source, WeightSource::open(options.input));
+  ASSIGN_OR_RETURN(auto source, WeightSource::open(options.input));
   for (const std::string& warning : source->warnings()) print_warning(warning);
+  std::optional<DraftVocabulary> kept;
+  if (options.draft_vocab) {
+    ASSIGN_OR_RETURN(kept, trim(options, source));
+  }
   ASSIGN_OR_RETURN(QuantizePlan plan, plan_quantization(*source, wanted));
   for (const std::string& warning : plan.warnings) print_warning(warning);
 
@@ -133,10 +167,11 @@ Result<int> quantize_verb(const Options& options) {
     ASSIGN_OR_RETURN(outcome, convert(options, *source, plan));
   }
   if (options.json) {
-    print_json(options, wanted.scheme, plan, outcome);
+    print_json(options, wanted.scheme, plan, kept, outcome);
     return kExitOk;
   }
   if (!options.dry_run) print_worst(plan);
+  if (kept) print_draft(*kept, source->shape().n_vocab);
   print("{}: {} tensors, {} parameters, {}, {:.3f} bits per weight",
         options.dry_run ? "total" : options.output, plan.tensors.size(), format_count(plan.n_elements),
         format_bytes(outcome.n_bytes), plan.bits_per_weight());
@@ -154,7 +189,9 @@ void add_quantize_verb(Program& program) {
   CLI::App& app =
       program.add_verb("quantize", "Convert a GGUF file or a Hugging Face folder to another weight type",
                        "  ruvltra quantize model-f16.gguf model-q4_k_m.gguf Q4_K_M\n"
-                       "  ruvltra quantize ./Qwen2.5-3B-Instruct model.gguf Q5_K_M --dry-run\n",
+                       "  ruvltra quantize ./Qwen2.5-3B-Instruct model.gguf Q5_K_M --dry-run\n"
+                       "  ruvltra quantize small-f16.gguf draft.gguf Q4_0 --pure --draft-vocab 32768 "
+                       "--draft-corpus texts.txt\n",
                        [options] { return quantize_verb(*options); });
   const auto own = [](CLI::Option* option) { return option->required()->configurable(false); };
   own(app.add_option("-m,--model,IN", options->input,
@@ -168,6 +205,15 @@ void add_quantize_verb(Program& program) {
       ->expected(1)
       ->take_all();
   app.add_option("--imatrix", options->imatrix, "Importance matrix (GGUF)")->configurable(false);
+  CLI::Option* vocab = app.add_option("--draft-vocab", options->draft_vocab,
+                                      "Make a draft: an output matrix of the N most frequent tokens")
+                           ->configurable(false)
+                           ->check(in_range(1, 1 << 20));
+  CLI::Option* corpus = app.add_option("--draft-corpus", options->draft_corpus,
+                                       "Text file to count the tokens of --draft-vocab on")
+                            ->configurable(false);
+  vocab->needs(corpus);
+  corpus->needs(vocab);
   app.add_flag("--pure", options->pure, "The base type for every matrix");
   app.add_flag("--dry-run", options->dry_run, "Show what would be written, write nothing")
       ->configurable(false);

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <functional>
 #include <limits>
+#include <numeric>
 
 #include "gguf/bytes_for_test.h"
 #include "gguf/cost_for_test.h"
@@ -48,7 +49,7 @@ Result<void> run_a_step(const Ctx& ctx, const Weights& weights) {
   SingleSequence sequence(0, 1);
   const TokenId tokens[] = {1, static_cast<TokenId>(weights.shape.n_vocab - 1)};
   const StepInput in = sequence.append(tokens, SingleSequence::Rows::kAll);
-  std::vector<float> logits(2 * weights.shape.n_vocab, kNan);
+  std::vector<float> logits(2 * weights.shape.n_logits(), kNan);
   StepOutput out;
   out.logits = logits;
   forward(ctx, weights, kv, workspace, in, out);
@@ -57,7 +58,7 @@ Result<void> run_a_step(const Ctx& ctx, const Weights& weights) {
 }
 
 // Everything a program does with a model file before its first answer.
-Result<void> load_and_run(const std::filesystem::path& path, bool map) {
+Result<void> load_and_run(const std::filesystem::path& path, bool map, ModelRole role) {
   ThreadPool pool(1);
   ASSIGN_OR_RETURN(const KernelTable* kernels, kernel_table());
   const Ctx ctx{&pool, kernels};
@@ -67,16 +68,17 @@ Result<void> load_and_run(const std::filesystem::path& path, bool map) {
     ASSIGN_OR_RETURN(const auto text, file.metadata().get_string("tokenizer.chat_template"));
     RETURN_IF_ERROR(ChatTemplate::parse(text));
   }
-  ASSIGN_OR_RETURN(const auto weights, Weights::load(ctx, file));
+  ASSIGN_OR_RETURN(const auto weights, Weights::load(ctx, file, {}, role));
   return run_a_step(ctx, weights);
 }
 
-void expect_outcome(const TinyModel& model, const std::filesystem::path& path, const std::string& expected) {
+void expect_outcome(const TinyModel& model, const std::filesystem::path& path, const std::string& expected,
+                    ModelRole role = ModelRole::kMain) {
   const auto written = model.write(path);
   ASSERT_TRUE(written) << written.error().message;
   for (const bool map : {false, true}) {
     Result<void> result;
-    const Cost cost = measure([&] { result = load_and_run(path, map); });
+    const Cost cost = measure([&] { result = load_and_run(path, map, role); });
     EXPECT_EQ(result ? "" : result.error().id, expected) << (result ? "" : result.error().message);
     if (!result) {
       // A template does not know the file it came from.
@@ -90,13 +92,14 @@ void expect_outcome(const TinyModel& model, const std::filesystem::path& path, c
   }
 }
 
-void run(const std::vector<Case>& cases, TensorType type = TensorType::kF32, bool tied = true) {
+void run(const std::vector<Case>& cases, TensorType type = TensorType::kF32, bool tied = true,
+         ModelRole role = ModelRole::kMain) {
   const TemporaryFolder folder;
   for (const Case& c : cases) {
     SCOPED_TRACE(c.name + " (class " + std::to_string(c.number) + ")");
     TinyModel model = tiny_model(type, tied);
     c.change(model);
-    expect_outcome(model, folder / (c.name + ".gguf"), c.expected);
+    expect_outcome(model, folder / (c.name + ".gguf"), c.expected, role);
   }
 }
 
@@ -222,6 +225,52 @@ TEST(HostileModel, TensorSet) {
     m.add("blk.0.attn_norm.weight", TensorType::kQ4_K, {256});
   };
   run({{93, "norm_in_q4_k", norm_in_q4_k, "model.tensor_type"}}, TensorType::kQ4_K);
+}
+
+// The tokens of a trimmed draft; its output matrix has 5 rows.
+TEST(HostileModel, DraftVocabulary) {
+  const std::string key(kDraftVocabularyKey);
+  const auto draft = [&](MetaValue ids, uint64_t n_rows = 5) {
+    return [=](TinyModel& m) {
+      m.metadata.set(key, ids);
+      m.reshape("output.weight", {64, n_rows});
+    };
+  };
+  using Ids = std::vector<int32_t>;
+  const std::string bad = "model.draft_vocab";
+  Ids too_many(264);
+  std::iota(too_many.begin(), too_many.end(), 0);
+  const std::vector<Case> cases = {
+      {125, "draft", draft(Ids{0, 7, 99, 261, 262}), ""},
+      {125, "draft_of_one", draft(Ids{262}, 1), ""},
+      {125, "draft_ids_as_u32", draft(std::vector<uint32_t>{0, 7, 99, 261, 262}), bad},
+      {125, "draft_ids_as_number", draft(int32_t{5}), bad},
+      {125, "draft_ids_as_strings", draft(std::vector<std::string>(5)), bad},
+      {126, "no_draft_ids", draft(Ids{}, 5), bad},
+      {126, "more_ids_than_tokens", draft(too_many, 264), bad},
+      {127, "draft_ids_descend", draft(Ids{0, 7, 6, 261, 262}), bad},
+      {127, "draft_id_twice", draft(Ids{0, 7, 7, 261, 262}), bad},
+      {127, "draft_id_negative", draft(Ids{-1, 7, 99, 261, 262}), bad},
+      {127, "draft_id_lowest", draft(Ids{std::numeric_limits<int32_t>::min(), 7, 99, 261, 262}), bad},
+      {127, "draft_id_beyond", draft(Ids{0, 7, 99, 261, 263}), bad},
+      {127, "draft_id_after_the_highest", draft(Ids{0, std::numeric_limits<int32_t>::max(), 0, 1, 2}), bad},
+      {128, "fewer_rows_than_ids", draft(Ids{0, 7, 99, 261, 262}, 4), "model.tensor_shape"},
+      {128, "more_rows_than_ids", draft(Ids{0, 7, 99, 261, 262}, 263), "model.tensor_shape"},
+      {128, "draft_without_its_rows",
+       [&](TinyModel& m) {
+         m.metadata.set(key, Ids{0, 7});
+         m.erase("output.weight");
+       },
+       "model.tensor_missing"},
+      {128, "fewer_rows_without_ids",
+       [](TinyModel& m) {
+         m.reshape("output.weight", {64, 5});
+       },
+       "model.tensor_shape"},
+  };
+  run(cases, TensorType::kF32, false, ModelRole::kDraft);
+  run({{129, "draft_as_main_model", draft(Ids{0, 7, 99, 261, 262}), "model.trimmed_draft"}}, TensorType::kF32,
+      false);
 }
 
 constexpr const char* kTokens = "tokenizer.ggml.tokens";

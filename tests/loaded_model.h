@@ -29,19 +29,21 @@ inline std::string source_path(const std::string& name) {
 // A model that one sequence at a time runs through.
 class LoadedTestModel {
  public:
-  LoadedTestModel(const std::string& path, int n_threads, const std::string& isa = {}) : pool_(n_threads) {
+  LoadedTestModel(const std::string& path, int n_threads, const std::string& isa = {},
+                  ModelRole role = ModelRole::kMain)
+      : pool_(n_threads) {
     auto table = kernel_table(isa);
     EXPECT_TRUE(table) << isa;
     ctx = {&pool_, *table};
     auto file = GgufFile::open(path);
     EXPECT_TRUE(file) << (file ? "" : file.error().message);
-    auto loaded = Weights::load(ctx, *file);
+    auto loaded = Weights::load(ctx, *file, {}, role);
     EXPECT_TRUE(loaded) << (loaded ? "" : loaded.error().message);
     weights = std::move(*loaded);
   }
 
   struct Run {
-    std::vector<float> logits;  // (n, n_vocab)
+    std::vector<float> logits;  // (n, n_logits)
     std::vector<float> layers;  // (n_layers, n, d_model), if asked for
   };
   // All logits of a fresh sequence fed in chunks of `chunk` tokens (0 = whole).
@@ -61,7 +63,7 @@ class LoadedTestModel {
       taps.push_back(static_cast<int>(layer));
 
     Run result;
-    result.logits.resize(n * shape.n_vocab);
+    result.logits.resize(n * shape.n_logits());
     result.layers.resize(taps.size() * n * shape.d_model);
     std::vector<float> tapped(taps.size() * chunk * shape.d_model);
     for (size_t begin = 0; begin < n; begin += chunk) {
@@ -69,7 +71,7 @@ class LoadedTestModel {
       StepInput in = sequence.append(std::span(tokens).subspan(begin, count), SingleSequence::Rows::kAll);
       in.tap_layers = taps;
       StepOutput out;
-      out.logits = std::span(result.logits).subspan(begin * shape.n_vocab, count * shape.n_vocab);
+      out.logits = std::span(result.logits).subspan(begin * shape.n_logits(), count * shape.n_logits());
       out.taps = std::span(tapped).first(taps.size() * count * shape.d_model);
       forward(ctx, weights, kv, workspace, in, out);
       for (size_t tap = 0; tap < taps.size(); ++tap) {

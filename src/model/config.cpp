@@ -157,10 +157,34 @@ Result<void> read_vocabulary(const Metadata& metadata, const ShapeReader& reader
                 metadata.source(), n_rows, declared);
   }
   shape.tied = find_tensor(tensors, "output.weight") == nullptr;
+  ASSIGN_OR_RETURN(const auto kept, read_draft_vocabulary(metadata, shape.n_vocab));
+  shape.n_head_rows = kept.size();
+  if (shape.is_trimmed() && shape.tied) {
+    return fail("model.tensor_missing",
+                "{}: tensor output.weight: expected for the {} tokens of {}, not found", metadata.source(),
+                kept.size(), kDraftVocabularyKey);
+  }
   return {};
 }
 
 }  // namespace
+
+Result<std::vector<int32_t>> read_draft_vocabulary(const Metadata& metadata, size_t n_vocab) {
+  constexpr std::string_view kId = "model.draft_vocab";
+  if (!metadata.contains(kDraftVocabularyKey)) return std::vector<int32_t>();
+  ASSIGN_OR_RETURN(const auto ids, ShapeReader::renamed(metadata.get_i32s(kDraftVocabularyKey), kId));
+  if (ids.empty() || ids.size() > n_vocab) {
+    return fail(kId, "{}: {}: expected 1..{} tokens, found {}", metadata.source(), kDraftVocabularyKey,
+                n_vocab, ids.size());
+  }
+  for (size_t row = 0; row < ids.size(); ++row) {
+    const int64_t lowest = row == 0 ? 0 : int64_t{ids[row - 1]} + 1;
+    if (ids[row] >= lowest && static_cast<size_t>(ids[row]) < n_vocab) continue;
+    return fail(kId, "{}: {}[{}]: expected a token id of {}..{}, in ascending order, found {}",
+                metadata.source(), kDraftVocabularyKey, row, lowest, n_vocab - 1, ids[row]);
+  }
+  return std::vector<int32_t>(ids.begin(), ids.end());
+}
 
 Result<ModelShape> ModelShape::from_metadata(const Metadata& metadata, std::span<const TensorInfo> tensors) {
   ASSIGN_OR_RETURN(const std::string_view architecture,
@@ -263,7 +287,7 @@ std::vector<TensorSpec> expected_tensors(const ModelShape& s) {
     add("ffn_down.weight", {s.d_ff, s.d_model});
   }
   tensors.push_back({"output_norm.weight", {s.d_model}});
-  if (!s.tied) tensors.push_back({"output.weight", {s.d_model, s.n_vocab}});
+  if (!s.tied) tensors.push_back({"output.weight", {s.d_model, s.n_logits()}});
   return tensors;
 }
 

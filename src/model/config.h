@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "gguf/reader.h"
@@ -24,8 +25,11 @@ struct ModelShape {
   size_t context_length = 0;
   float rms_eps = 1e-6f;
   double rope_theta = 1e6;
-  bool tied = false;  // the output matrix is the embedding
+  bool tied = false;       // the output matrix is the embedding
+  size_t n_head_rows = 0;  // of a trimmed draft's output matrix; 0: one for each token
 
+  bool is_trimmed() const { return n_head_rows != 0; }
+  size_t n_logits() const { return is_trimmed() ? n_head_rows : n_vocab; }  // in a row
   size_t d_q() const { return n_heads * d_head; }
   size_t d_kv() const { return n_kv_heads * d_head; }
   size_t group_size() const { return n_heads / n_kv_heads; }  // query heads per KV head
@@ -44,6 +48,11 @@ struct ModelShape {
   // Sets the keys that from_metadata() reads.
   void describe(Metadata& metadata) const;
 };
+
+// The tokens whose logits a trimmed draft computes, one for each row of its output matrix: ascending, each
+// below n_vocab. Empty: all of them, in order.
+constexpr std::string_view kDraftVocabularyKey = "ruvltra.draft.vocab_ids";
+Result<std::vector<int32_t>> read_draft_vocabulary(const Metadata& metadata, size_t n_vocab);
 
 // One tensor a model must have.
 struct TensorSpec {

@@ -45,6 +45,10 @@ tl::unexpected<Error> refuse(std::string_view id, const std::string& source, std
 }
 
 Result<void> check_sizes(const ModelShape& from, const ModelShape& to, const std::string& source) {
+  if (from.is_trimmed()) {
+    return fail(ErrorKind::kUsage, "grow.trimmed",
+                "{}: expected a whole model, found a draft trimmed to {} tokens", source, from.n_logits());
+  }
   const struct {
     std::string_view id, what;
     size_t from, to;

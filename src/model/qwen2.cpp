@@ -121,7 +121,7 @@ class Forward {
     if (const size_t n = normalise_wanted(RowOutput::kLogits, head_in); n > 0) {
       ws_.activations_.set(head_in, n, shape_.d_model);
       const MatmulTask head[] = {
-          {.w = &weights_.head(), .y = out_.logits.data(), .y_stride = shape_.n_vocab}};
+          {.w = &weights_.head(), .y = out_.logits.data(), .y_stride = shape_.n_logits()}};
       matmul(ctx_, ws_.activations_, head, exact);
     }
     if (const size_t n = normalise_wanted(RowOutput::kBest, head_in); n > 0) {
@@ -191,7 +191,8 @@ class Forward {
       n_best += in_.rows_wanted[t] == RowOutput::kBest;
     }
     CHECK(out_.best.size() >= n_best);
-    CHECK(out_.logits.size() >= n_logits * shape_.n_vocab && out_.hidden.size() >= n_hidden * shape_.d_model);
+    CHECK(out_.logits.size() >= n_logits * shape_.n_logits() &&
+          out_.hidden.size() >= n_hidden * shape_.d_model);
     CHECK(out_.taps.size() >= in_.tap_layers.size() * n_ * shape_.d_model);
     CHECK(in_.stop_after_layer < static_cast<int>(shape_.n_layers));
     CHECK(in_.stop_after_layer < 0 || n_logits + n_hidden + n_best == 0);

@@ -16,7 +16,7 @@ namespace ruvltra {
 // What is wanted of a row after the last layer.
 enum class RowOutput : uint8_t {
   kNone,
-  kLogits,  // (n_vocab) logits
+  kLogits,  // (n_logits) logits
   kHidden,  // (d_model) the normalised hidden state the output matrix is applied to
   kBest,    // the likeliest token alone; rows of both forms in one step read the output matrix twice
 };
@@ -44,9 +44,10 @@ struct StepInput {
   size_t n_tokens() const { return tokens.size(); }
 };
 
-// Filled by the forward pass; the caller owns the memory. Wanted rows are packed in ascending t.
+// Filled by the forward pass; the caller owns the memory. Wanted rows are packed in ascending t. In a trimmed
+// draft the tokens of logits, of never_best and of BestLogit are rows of its head: Weights::head_ids.
 struct StepOutput {
-  std::span<float> logits = {};    // (rows wanting logits, n_vocab)
+  std::span<float> logits = {};    // (rows wanting logits, n_logits)
   std::span<float> hidden = {};    // (rows wanting hidden, d_model)
   std::span<float> taps = {};      // (tap_layers, n, d_model)
   std::span<BestLogit> best = {};  // (rows wanting the best token); its row is the token

@@ -137,9 +137,16 @@ class BackgroundDigest {
 
 }  // namespace
 
-Result<Weights> Weights::load(const Ctx& ctx, const GgufFile& file, const Progress& progress) {
+Result<Weights> Weights::load(const Ctx& ctx, const GgufFile& file, const Progress& progress,
+                              ModelRole role) {
   Weights weights;
   ASSIGN_OR_RETURN(weights.shape, ModelShape::from_file(file));
+  if (weights.shape.is_trimmed() && role != ModelRole::kDraft) {
+    return fail("model.trimmed_draft",
+                "{}: expected a whole model, found a draft trimmed to {} of {} tokens; use it with --draft",
+                file.path().string(), weights.shape.n_logits(), weights.shape.n_vocab);
+  }
+  ASSIGN_OR_RETURN(weights.head_ids, read_draft_vocabulary(file.metadata(), weights.shape.n_vocab));
   RETURN_IF_ERROR(check_tensors(weights.shape, file.path().string(), file.tensors()));
   BackgroundDigest digest(file);
   Loader loader(ctx, file, progress);

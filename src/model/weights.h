@@ -11,6 +11,7 @@
 #include "model/config.h"
 #include "ops/context.h"
 #include "ops/panel.h"
+#include "ruvltra/types.h"
 
 namespace ruvltra {
 
@@ -26,14 +27,17 @@ struct LayerWeights {
   PackedMatrix ffn_down;                // (d_model, d_ff)
 };
 
+enum class ModelRole { kMain, kDraft };
+
 // Thread safety: const after load, shared freely.
 struct Weights {
   ModelShape shape;
   PackedMatrix token_embd;  // (n_vocab, d_model)
   std::vector<LayerWeights> layers;
   AlignedBuffer<float> output_norm;  // (d_model)
-  PackedMatrix output;               // (n_vocab, d_model); empty if tied
-  Sha256Digest file_digest = {};     // of the file's bytes (all parts in order): names the model
+  PackedMatrix output;               // (n_logits, d_model); empty if tied
+  std::vector<TokenId> head_ids;  // of a trimmed draft: the token of each logit; empty: logit i is token i's
+  Sha256Digest file_digest = {};  // of the file's bytes (all parts in order): names the model
 
   const PackedMatrix& head() const { return shape.tied ? token_embd : output; }
   uint64_t n_bytes() const;                                      // memory held
@@ -45,8 +49,10 @@ struct Weights {
 
   // Reads the shape, checks the tensor set, then reads and repacks every tensor, a few panels at a time.
   // Values must be finite (weights.not_finite). A thread of its own hashes the file meanwhile. `progress`
-  // counts file bytes and may stop the load (model.cancelled).
-  static Result<Weights> load(const Ctx& ctx, const GgufFile& file, const Progress& progress = {});
+  // counts file bytes and may stop the load (model.cancelled). Only a draft may be trimmed to some tokens
+  // (model.trimmed_draft).
+  static Result<Weights> load(const Ctx& ctx, const GgufFile& file, const Progress& progress = {},
+                              ModelRole role = ModelRole::kMain);
 };
 
 // Digest of the file's bytes (of all parts in order).
