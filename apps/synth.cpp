@@ -75,8 +75,8 @@ Result<int> write_grown(const Options& options, const QuantScheme& scheme) {
   const auto begin = std::chrono::steady_clock::now();
   ASSIGN_OR_RETURN(const uint64_t n_bytes, quantize(*grown, plan, options.output, run, pool));
   ASSIGN_OR_RETURN(const std::string_view name, plan.metadata.get_string("general.name"));
-  print("{}: {}, {} parameters, {}, {}\n", options.output, name, format_count(plan.n_elements),
-        format_bytes(n_bytes), format_seconds(seconds_since(begin)));
+  print("{}: {}, {} parameters, {}, {}\n", options.output, ruvltra::quoted(name),
+        format_count(plan.n_elements), format_bytes(n_bytes), format_seconds(seconds_since(begin)));
   return kExitOk;
 }
 

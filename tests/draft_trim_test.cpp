@@ -54,10 +54,22 @@ TEST(DraftVocabulary, FillsWithLowIdsAndLastWithUnused) {
   EXPECT_EQ(many->ids.back(), 4097);
 }
 
+TEST(DraftVocabulary, LeavesOutUnusedRowsFirst) {
+  TinyModel model = tiny_model();
+  model.metadata.set("tokenizer.ggml.merges", std::vector<std::string>{});
+  const TokenId unused = 256;
+  model.list<int32_t>("tokenizer.ggml.token_type")[unused] = static_cast<int32_t>(TokenKind::kUnused);
+  const auto tokenizer = Tokenizer::load(model.metadata);
+  ASSERT_TRUE(tokenizer) << tokenizer.error().message;
+  const auto kept = choose_draft_vocabulary(*tokenizer, "a", tokenizer->n_vocab() - 1);
+  ASSERT_TRUE(kept);
+  EXPECT_FALSE(std::ranges::binary_search(kept->ids, unused));
+}
+
 TEST(DraftVocabulary, CountsTextsLongerThanAPiece) {
   const Tokenizer tokenizer = nano_tokenizer();
   std::string text;
-  while (text.size() < (size_t{5} << 19)) text += "Once upon a time there was a king.\n";
+  while (text.size() < (size_t{5} << 19)) text += "1234567 times upon a time\n";
   const auto kept = choose_draft_vocabulary(tokenizer, text, 4096);
   ASSERT_TRUE(kept);
   EXPECT_EQ(kept->n_corpus_tokens, tokenizer.encode(text, Recognise::kAll)->size());
@@ -148,7 +160,9 @@ TEST(TrimmedDraft, IsNoMainModelAndIsTrimmedOnce) {
   auto again = WeightSource::open(folder / "draft.gguf");
   ASSERT_TRUE(again) << again.error().message;
   EXPECT_EQ((*again)->shape().n_logits(), 1365u);
-  EXPECT_EQ(trim_head(std::move(*again), {1}).error().id, "draft.trimmed");
+  const auto twice = trim_head(std::move(*again), {1});
+  ASSERT_FALSE(twice);
+  EXPECT_EQ(twice.error().id, "draft.trimmed");
   EXPECT_EQ(grow(std::move(*WeightSource::open(folder / "draft.gguf")), {ModelShape(), "t", 1}).error().id,
             "grow.trimmed");
 }

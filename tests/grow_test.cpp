@@ -153,6 +153,31 @@ TEST(Grow, FullShape) {
   expect_same_greedy_text(source, grown, std::span(ids).first(16), 1000);
 }
 
+std::vector<float> vector_of(const WeightSource& source, std::string_view name) {
+  const auto tensor = std::ranges::find(source.tensors(), name, &SourceTensor::name);
+  EXPECT_NE(tensor, source.tensors().end());
+  std::vector<float> values(tensor->dims[0]);
+  const auto index = static_cast<size_t>(tensor - source.tensors().begin());
+  EXPECT_TRUE(source.read(index, 0, {reinterpret_cast<uint8_t*>(values.data()), 4 * values.size()}));
+  return values;
+}
+
+// 2048 / 256 is no power of 4, 2048 / (2 x 256) is: with two copies of the stream norms are halved exactly.
+TEST(Grow, NormsStayExact) {
+  const auto source = WeightSource::open(source_path("models/nano-f16.gguf"));
+  const auto grown = grow(std::move(*WeightSource::open(source_path("models/nano-f16.gguf"))),
+                          {{4, 2048, 2, 1, 128, 512, 4200, 0, 0, 0, false}, "t", 1});
+  ASSERT_TRUE(source && grown);
+  for (const char* name : {"blk.2.ffn_norm.weight", "output_norm.weight"}) {
+    const auto from = vector_of(**source, name), to = vector_of(**grown, name);
+    for (size_t i = 0; i < from.size(); ++i) ASSERT_EQ(to[i], from[i] / 2) << name << " " << i;
+    ASSERT_EQ(to[from.size()], 0) << name;
+  }
+  // The marks take 2 c^2 of the epsilon's share of the sum; nothing is rounded.
+  const double eps = (*source)->shape().rms_eps, c = 0x1p-7;
+  EXPECT_EQ((*grown)->shape().rms_eps, (512 * eps - 2 * c * c) / 2048);
+}
+
 std::string digest_of(const std::filesystem::path& path) {
   const auto bytes = read_file(path, 1 << 30);
   EXPECT_TRUE(bytes);
@@ -209,6 +234,8 @@ TEST(Grow, IdleLayersHaveWeights) {
       EXPECT_EQ(n_zeros, static_cast<ptrdiff_t>(values.size())) << tensor.name;
     } else if (tensor.dims.size() == 2) {
       EXPECT_LT(n_zeros, 10) << tensor.name;
+      const auto row = std::span(values).first(tensor.dims[0]);
+      EXPECT_FALSE(std::ranges::equal(row, std::span(values).subspan(row.size(), row.size())));
     }
   }
 }

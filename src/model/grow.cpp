@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 
+#include "base/check.h"
 #include "base/fail.h"
 #include "model/synth_blocks.h"
 
@@ -263,8 +264,13 @@ class GrownSource : public WeightSource {
   }
 
   void make_tensors() {
-    std::map<std::string_view, size_t> sources;
+    std::map<std::string, size_t, std::less<>> sources;
     for (size_t i = 0; i < source_->tensors().size(); ++i) sources[source_->tensors()[i].name] = i;
+    const auto find_source = [&](const std::string& name) {
+      const auto found = sources.find(name);
+      CHECK(found != sources.end());  // the source has been checked to be whole
+      return found->second;
+    };
     // Spread, so that the states between the layers differ: layer j of l stands at floor(j L / l).
     std::vector<std::optional<size_t>> layer_of(shape_.n_layers);
     const size_t n_layers = source_->shape().n_layers;
@@ -278,11 +284,11 @@ class GrownSource : public WeightSource {
         std::from_chars(spec.name.data() + 4, spec.name.data() + dot, layer);
         const std::string part = spec.name.substr(dot + 1);
         parts_.push_back(layer_of[layer]
-                             ? live_part(part, sources.at(fmt::format("blk.{}.{}", *layer_of[layer], part)))
+                             ? live_part(part, find_source(fmt::format("blk.{}.{}", *layer_of[layer], part)))
                              : idle_part(part));
       } else {
         const bool twice = spec.name == "output.weight" && source_->shape().tied;
-        parts_.push_back(outer_part(spec.name, sources.at(twice ? "token_embd.weight" : spec.name)));
+        parts_.push_back(outer_part(spec.name, find_source(twice ? "token_embd.weight" : spec.name)));
       }
     }
   }
