@@ -78,7 +78,6 @@ void print_json(const Options& options, const QuantScheme& scheme, const Quantiz
   out["input"] = options.input;
   out["output"] = options.output;
   out["type"] = scheme.name;
-  out["draft_vocab"] = kept ? draft_json(*kept) : Json(nullptr);
   out["tensors"] = Json::array();
   for (const TensorConversion& tensor : plan.tensors)
     out["tensors"].push_back(tensor_json(tensor, !options.dry_run));
@@ -86,6 +85,7 @@ void print_json(const Options& options, const QuantScheme& scheme, const Quantiz
   out["bits_per_weight"] = plan.bits_per_weight();
   out["seconds"] = options.dry_run ? Json(nullptr) : Json(outcome.seconds);
   out["dry_run"] = options.dry_run;
+  if (kept) out["draft_vocab"] = draft_json(*kept);
   print("{}\n", to_json(out));
 }
 
