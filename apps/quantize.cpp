@@ -86,6 +86,7 @@ void print_json(const Options& options, const QuantScheme& scheme, const Quantiz
   out["bits_per_weight"] = plan.bits_per_weight();
   out["seconds"] = options.dry_run ? Json(nullptr) : Json(outcome.seconds);
   out["dry_run"] = options.dry_run;
+  if (kept) out["draft_vocab"] = draft_json(*kept);
   print("{}\n", to_json(out));
 }
 
