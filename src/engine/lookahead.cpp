@@ -219,8 +219,9 @@ void Lookahead::tried(DraftHistory& history, const Verdict& verdict, bool was_pr
   const Acceptance& lookup = history.acceptance[index_of(DraftOrigin::kLookup)];
   const bool pays = origin == DraftOrigin::kModel ? draft_on(history, 1, 0, n_rows, 1)
                                                   : lookup.rate(verdict.classes[0]) > rows_price(n_rows, 1);
-  probe.n_tokens_since = 0;
-  if (was_probe) probe.interval = pays ? kFirstProbe : std::min(2 * probe.interval, kLastProbe);
+  const bool came_true = was_probe && verdict.n_accepted == verdict.n;
+  probe.n_tokens_since = came_true ? probe.interval : 0;  // encouraged: the next step tries again
+  if (was_probe && !came_true) probe.interval = pays ? kFirstProbe : std::min(2 * probe.interval, kLastProbe);
 }
 
 }  // namespace ruvltra
