@@ -10,7 +10,7 @@ namespace {
 
 constexpr double kUnitRate = 0.1;       // how fast the unit follows the machine,
 constexpr double kRatioRate = 0.01;     // and the ratios their kernels
-constexpr double kForget = 0.005;       // what is not measured again drifts back to what is expected
+constexpr double kForget = 0.001;       // what is not measured again drifts back to what is expected
 constexpr double kRowPrior = 0.03;      // another row of a small step, before it was measured
 constexpr double kPriorSteps = 5;       // what is expected counts for so many steps
 constexpr double kFade = 0.98;          // of the measured rate, per step
