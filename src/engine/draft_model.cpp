@@ -42,12 +42,14 @@ DraftModel::DraftModel(Runner runner, const Options& options, std::vector<TokenI
       ids_(std::move(ids)),
       mask_(std::move(mask)) {
   work_.reserve(kMaxRows / kPageTokens + 3 * options.max_sequences);
+  read_.reserve(runner_.options().max_rows);
   parts_.reserve(options.max_sequences);
   n_new_.reserve(options.max_sequences);
 }
 
 Result<DraftModel> DraftModel::make(const Ctx& ctx, const Weights& weights, std::span<const TokenId> unused,
                                     const Options& options) {
+  CHECK(options.max_positions >= kLeastPositions);
   Runner::Options steps;
   steps.max_rows = kMaxRows + options.max_sequences;
   steps.max_parts = options.max_sequences;
@@ -112,7 +114,12 @@ bool DraftModel::add(Context& context, std::span<const TokenId> tokens, bool wan
     CHECK(work.from == kNoPage);  // its pages are never shared
     runner_.kv().clear_page(work.to);
   }
-  runner_.add({.tokens = tokens,
+  // A token that only the other model knows is read as some other one: a worse guess, no more.
+  read_.assign(tokens.begin(), tokens.end());
+  for (TokenId& token : read_) {
+    if (static_cast<size_t>(token) >= runner_.weights().shape.n_vocab) token = 0;
+  }
+  runner_.add({.tokens = read_,
                .first_position = context.table.n_tokens,
                .pages = context.table.pages,
                .n_wanted = wants_proposal ? 1u : 0u});

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/lookahead.h"
 #include "engine/page_manager.h"
 #include "engine/runner.h"
 #include "text/tokenizer.h"
@@ -20,7 +21,7 @@ class DraftModel {
  public:
   struct Options {
     size_t max_sequences = 8;  // in a step
-    size_t max_positions = 0;  // read of one sequence; older text is forgotten
+    size_t max_positions = 0;  // read of one sequence, at least kLeastPositions; older text is forgotten
     size_t n_pages = 0;
     size_t n_target_vocab = 0;  // no id beyond is proposed
     KvType kv_type = KvType::kF16;
@@ -28,6 +29,7 @@ class DraftModel {
   };
   static constexpr size_t kMaxRows =
       256;  // of a step, beside one for each sequence: texts are read in chunks
+  static constexpr size_t kLeastPositions = 2 * kMaxDraft;  // some text, and the proposals after it
   // `unused`: tokens that are never proposed. Errors: memory.exhausted, kv.head_size.
   static Result<DraftModel> make(const Ctx& ctx, const Weights& weights, std::span<const TokenId> unused,
                                  const Options& options);
@@ -74,6 +76,7 @@ class DraftModel {
   std::vector<TokenId> ids_;  // of the head's rows
   std::vector<float> mask_;   // (rows of the head) 0, or minus infinity: never proposed
   std::vector<PageWork> work_;
+  std::vector<TokenId> read_;    // by the context that was added last
   std::vector<Context*> parts_;  // of the step
   std::vector<size_t> n_new_;    // tokens they read
 };

@@ -107,7 +107,8 @@ size_t EngineLoop::max_wanted_rows(const Options& options) {
 DraftModel::Options EngineLoop::draft_options(const Options& options, const ModelShape& draft) {
   DraftModel::Options out;
   out.max_sequences = options.steps.max_parts;
-  out.max_positions = std::min(options.steps.max_positions, draft.context_length);
+  out.max_positions =
+      std::max(std::min(options.steps.max_positions, draft.context_length), DraftModel::kLeastPositions);
   // A text takes as many pages in both models, and may end in another page with proposals.
   const size_t n_longest = options.steps.max_parts * pages_for(out.max_positions);
   out.n_pages = std::min(options.steps.n_pages + options.steps.max_parts, n_longest);
