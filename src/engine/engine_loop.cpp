@@ -16,7 +16,6 @@ using std::chrono::duration;
 
 constexpr int kMaxChoices = 16;
 constexpr double kMaxTimeoutSeconds = 1e6;
-constexpr size_t kMaxDraftRows = 16;  // proposals verified in one step
 
 double seconds_between(TokenStream::Clock::time_point begin, TokenStream::Clock::time_point end) {
   return duration<double>(end - begin).count();
@@ -28,7 +27,7 @@ SchedulerOptions scheduler_options(const EngineLoop::Options& options) {
   out.max_running = options.steps.max_parts;
   out.max_waiting = options.steps.max_parts + options.max_queued;
   out.max_step_rows = options.steps.max_rows;
-  out.max_draft_rows = kMaxDraftRows;
+  out.max_draft_rows = EngineLoop::kMaxDraftRows;
   out.max_step_ms = options.max_step_ms;
   return out;
 }

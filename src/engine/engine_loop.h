@@ -33,6 +33,7 @@ namespace ruvltra {
 // alone (memory.exhausted).
 class EngineLoop {
  public:
+  static constexpr size_t kMaxDraftRows = 16;  // proposals verified in one step
   struct Options {
     Runner::Options steps;
     size_t max_queued = 256;  // requests beyond those that fill the step

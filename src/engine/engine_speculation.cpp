@@ -22,10 +22,12 @@ void EngineLoop::propose() {
     }
     asks_.push_back({.drafting = answer.drafting.get(),
                      .text = sequence->tokens,
-                     .n_most = std::min(kMaxDraft, sequence->n_max() - sequence->tokens.size() - 1),
+                     .n_left = sequence->n_max() - sequence->tokens.size(),
                      .seed = *active.sampling.seed,
                      .choice = static_cast<uint32_t>(sequence->choice)});
   }
+  const size_t n_fair = std::max<size_t>(1, kMaxDraftRows / std::max<size_t>(1, asks_.size()));
+  for (Speculator::Ask& ask : asks_) ask.n_most = std::min({kMaxDraft, n_fair, ask.n_left - 1});
   speculator_->propose(asks_, n_others);
   for (Sequence* sequence : scheduler_.running()) {
     const Active& active = *static_cast<Active*>(sequence->spec.owner);

@@ -213,15 +213,21 @@ void Lookahead::count_token(DraftHistory& history) {
   for (DraftHistory::Probe& probe : history.probes) ++probe.n_tokens_since;
 }
 
-void Lookahead::tried(DraftHistory& history, const Verdict& verdict, bool was_probe, size_t n_rows) const {
-  const DraftOrigin origin = verdict.origin;
+void Lookahead::try_now(DraftHistory& history, DraftOrigin origin) {
   DraftHistory::Probe& probe = history.probes[index_of(origin)];
+  probe.n_tokens_since = 0;
+  probe.interval = std::min(2 * probe.interval, kLastProbe);
+}
+
+void Lookahead::tried(DraftHistory& history, const Verdict& verdict, bool was_probe, size_t n_rows) const {
+  DraftHistory::Probe& probe = history.probes[index_of(verdict.origin)];
   const Acceptance& lookup = history.acceptance[index_of(DraftOrigin::kLookup)];
-  const bool pays = origin == DraftOrigin::kModel ? draft_on(history, 1, 0, n_rows, 1)
-                                                  : lookup.rate(verdict.classes[0]) > rows_price(n_rows, 1);
-  const bool came_true = was_probe && verdict.n_accepted == verdict.n;
-  probe.n_tokens_since = came_true ? probe.interval : 0;  // encouraged: the next step tries again
-  if (was_probe && !came_true) probe.interval = pays ? kFirstProbe : std::min(2 * probe.interval, kLastProbe);
+  const bool pays = verdict.origin == DraftOrigin::kModel
+                        ? draft_on(history, 1, 0, n_rows, 1)
+                        : lookup.rate(verdict.classes[0]) > rows_price(n_rows, 1);
+  if (pays) probe.interval = kFirstProbe;
+  // Encouraged, the next step tries again.
+  probe.n_tokens_since = was_probe && verdict.n_accepted == verdict.n ? probe.interval : 0;
 }
 
 }  // namespace ruvltra

@@ -127,7 +127,9 @@ class Lookahead {
   // Whether a source that does not pay is to be tried all the same: ever more rarely.
   bool probe_due(const DraftHistory& history, DraftOrigin origin) const;
   static void count_token(DraftHistory& history);
-  // After a verdict: when to try again depends on whether it pays by now.
+  // A source is tried now: the next time is twice as far away,
+  static void try_now(DraftHistory& history, DraftOrigin origin);
+  // unless the verdict on its proposals is better than that. was_probe: they were made for a try.
   void tried(DraftHistory& history, const Verdict& verdict, bool was_probe, size_t n_rows) const;
 
   // Tokens per unit of time, as measured.

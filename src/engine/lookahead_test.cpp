@@ -39,6 +39,7 @@ Played play(Lookahead& rule, const World& world, size_t n_tokens, size_t n_rows_
     size_t n_drafted = 0;
     bool goes_on = rule.times().is_known() && rule.draft_on(history, 1, 0, n_rows, 1);
     const bool is_probe = !goes_on && rule.times().is_known() && rule.probe_due(history, DraftOrigin::kModel);
+    if (is_probe) Lookahead::try_now(history, DraftOrigin::kModel);
     while (goes_on || (is_probe && n_drafted < 2)) {
       const size_t c = random() % Acceptance::kClasses;
       ++n_drafted;

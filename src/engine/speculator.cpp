@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <limits>
 
 #include "base/check.h"
 #include "base/num.h"
@@ -16,7 +15,7 @@ constexpr size_t kMaxAsks = 64;        // EngineConfig::parallel
 constexpr size_t kProbeLength = 2;     // proposals of a try
 constexpr size_t kProbeWindow = 64;    // tokens that the draft model reads for a try
 constexpr uint32_t kDraftPurpose = 1;  // of random numbers
-constexpr size_t kWholeText = std::numeric_limits<size_t>::max();
+constexpr size_t kReadPerToken = 8;    // tokens it reads at most for each that the answer may still get
 
 Lookahead::Options lookahead_options(const SpeculativeConfig& config) {
   Lookahead::Options options;
@@ -85,6 +84,7 @@ bool Speculator::propose_by_lookup(const Ask& ask, size_t n_rows) {
   }
   if (n == 0 && lookahead_.probe_due(drafting.history, DraftOrigin::kLookup)) {
     drafting.is_probe = true;
+    Lookahead::try_now(drafting.history, DraftOrigin::kLookup);
     n = std::min(kProbeLength, ask.n_most);
   }
   drafting.made.origin = DraftOrigin::kLookup;
@@ -104,6 +104,7 @@ bool Speculator::wants_model(const Ask& ask, size_t n_rows, size_t n_sharing) {
   Drafting& drafting = *ask.drafting;
   if (lookahead_.draft_on(drafting.history, 1, 0, n_rows, n_sharing)) return true;
   drafting.is_probe = lookahead_.probe_due(drafting.history, DraftOrigin::kModel);
+  if (drafting.is_probe) Lookahead::try_now(drafting.history, DraftOrigin::kModel);
   return drafting.is_probe;
 }
 
@@ -114,7 +115,8 @@ void Speculator::propose_by_model(size_t n_rows) {
     Drafting& drafting = *drafter.ask->drafting;
     drafting.made.origin = DraftOrigin::kModel;
     drafting.n_rows = n_rows;
-    model_->catch_up(*drafting.context, drafter.ask->text, drafting.is_probe ? kProbeWindow : kWholeText);
+    const size_t window = drafting.is_probe ? 0 : kReadPerToken * drafter.ask->n_left;
+    model_->catch_up(*drafting.context, drafter.ask->text, std::max(window, kProbeWindow));
   }
   while (run_draft_step(n_rows)) {
   }

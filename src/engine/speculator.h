@@ -43,6 +43,7 @@ class Speculator {
     Drafting* drafting = nullptr;
     std::span<const TokenId> text;  // prompt and answer so far
     size_t n_most = 0;              // proposals it can use
+    size_t n_left = 0;              // tokens it may still get
     uint64_t seed = 0;
     uint32_t choice = 0;
   };
