@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <optional>
 #include <thread>
 
 #include "engine/allocations_for_test.h"
@@ -35,24 +36,32 @@ void read(TokenStream& stream) {
   while (stream.take(item)) kept = std::move(item.token.top);
 }
 
-TEST(EngineAllocations, StepsOfRunningRequestsTakeNoMemory) {
+// Requests of every kind, and allocations over some hundred steps in which all of them run.
+void expect_no_allocations(std::optional<DraftSource> source) {
   if (!RUVLTRA_COUNTS_ALLOCATIONS) GTEST_SKIP() << "operator new belongs to the sanitizer";
   ThreadPool pool(2);
   const Ctx ctx{&pool, *kernel_table()};
   auto file = GgufFile::open(source_path("models/nano-q8_0.gguf"));
   const Tokenizer tokenizer = std::move(*Tokenizer::load(file->metadata()));
   const Weights weights = std::move(*Weights::load(ctx, *file));
+  const Weights draft = std::move(*Weights::load(ctx, *GgufFile::open(source_path("models/pico-q8_0.gguf"))));
   EngineLoop::Options options;
-  options.steps.max_positions = 1024;
-  options.steps.n_pages = 80;
+  options.steps.max_positions = 2048;
+  options.steps.n_pages = 165;
   options.stream_tokens = 40;
+  if (source) {
+    // Short drafts, of which each request gets some.
+    options.speculation = SpeculativeConfig{.source = *source, .lookahead = 3, .acceptance_threshold = 0};
+    options.speculation->adaptive = *source == DraftSource::kAuto;
+    if (*source != DraftSource::kLookup) options.draft = &draft;
+  }
   auto loop = std::move(*EngineLoop::start(ctx, weights, tokenizer, options));
 
   const auto prompt = read_ids(source_path("tests/golden/ids.txt"));
   std::vector<EngineLoop::Ticket> tickets;
   for (int kind = 0; kind < 5; ++kind) {
     GenerateParams params;
-    params.max_tokens = 900;
+    params.max_tokens = 1900;
     params.seed = 1;
     params.temperature = kind == 0 ? 0.0f : 0.8f;
     params.logit_bias = {{static_cast<TokenId>(tokenizer.eos()), -100.0f}};
@@ -71,12 +80,23 @@ TEST(EngineAllocations, StepsOfRunningRequestsTakeNoMemory) {
   steps_reach(40);
   const size_t before = n_allocations;
   const uint64_t first = loop->stats().n_steps;
+  const SpeculationStats drafts_before = loop->stats().speculation;
   steps_reach(first + 300);
   EXPECT_EQ(n_allocations - before, 0u) << "in " << loop->stats().n_steps - first << " steps";
-  EXPECT_EQ(loop->stats().n_running, 5u);
+  const EngineStats after = loop->stats();
+  EXPECT_EQ(after.n_running, 5u);
+  if (source && *source != DraftSource::kAuto) {
+    EXPECT_GT(after.speculation.n_drafts, drafts_before.n_drafts);
+    EXPECT_GT(after.speculation.n_accepted, drafts_before.n_accepted);
+  }
   loop->stop();
   for (std::thread& reader : readers) reader.join();
 }
+
+TEST(EngineAllocations, StepsOfRunningRequestsTakeNoMemory) { expect_no_allocations({}); }
+TEST(EngineAllocations, NorWithPromptLookup) { expect_no_allocations(DraftSource::kLookup); }
+TEST(EngineAllocations, NorWithADraftModel) { expect_no_allocations(DraftSource::kModel); }
+TEST(EngineAllocations, NorWhereTheLengthIsMeasured) { expect_no_allocations(DraftSource::kAuto); }
 
 }  // namespace
 }  // namespace ruvltra

@@ -19,7 +19,7 @@
 namespace ruvltra {
 namespace {
 
-const std::filesystem::path kModel = std::filesystem::path(RUVLTRA_SOURCE_DIR) / "models" / "nano-q8_0.gguf";
+const std::filesystem::path kModels = std::filesystem::path(RUVLTRA_SOURCE_DIR) / "models";
 
 struct Found {
   std::vector<TokenId> tokens;
@@ -43,12 +43,13 @@ std::vector<Found> read(TokenStream& stream, int n) {
   return found;
 }
 
-class OutOfMemory : public ::testing::Test {
+// Of what the parameter says: no speculation, or that of a source.
+class OutOfMemory : public ::testing::TestWithParam<std::optional<DraftSource>> {
  protected:
   void SetUp() override {
     if (!RUVLTRA_COUNTS_ALLOCATIONS) GTEST_SKIP() << "operator new belongs to the sanitizer";
     ctx_ = {&pool_, *kernel_table()};
-    const GgufFile file = std::move(*GgufFile::open(kModel));
+    const GgufFile file = std::move(*GgufFile::open(kModels / "nano-q8_0.gguf"));
     tokenizer_ = std::move(*Tokenizer::load(file.metadata()));
     weights_ = std::move(*Weights::load(ctx_, file));
     EngineLoop::Options options;
@@ -57,6 +58,12 @@ class OutOfMemory : public ::testing::Test {
     options.steps.max_positions = 4096;
     options.steps.n_pages = 100;
     options.stream_tokens = 4096;
+    if (const auto source = GetParam()) {
+      draft_ = std::move(*Weights::load(ctx_, *GgufFile::open(kModels / "pico-q8_0.gguf")));
+      options.speculation =
+          SpeculativeConfig{.source = *source, .lookahead = 2, .acceptance_threshold = 0, .adaptive = false};
+      if (*source != DraftSource::kLookup) options.draft = &draft_;
+    }
     loop_ = std::move(*EngineLoop::start(ctx_, weights_, *tokenizer_, options));
   }
 
@@ -78,11 +85,11 @@ class OutOfMemory : public ::testing::Test {
   ThreadPool pool_{2};
   Ctx ctx_;
   std::optional<Tokenizer> tokenizer_;
-  Weights weights_;
+  Weights weights_, draft_;
   std::unique_ptr<EngineLoop> loop_;
 };
 
-TEST_F(OutOfMemory, FailsTheRequestConcernedAndNothingElse) {
+TEST_P(OutOfMemory, FailsTheRequestConcernedAndNothingElse) {
   const std::vector<TokenId> prompt(70, 11), other(30, 12);
   auto asked = params(6);
   asked.n = 2;
@@ -134,17 +141,24 @@ TEST_F(OutOfMemory, FailsTheRequestConcernedAndNothingElse) {
   EXPECT_EQ(stats.n_failed, n_failed);
   EXPECT_EQ(stats.n_running + stats.n_queued + stats.n_pages_private + stats.n_pages_shared, 0u);
   EXPECT_EQ(stats.n_pages_free + stats.n_pages_published, stats.n_pages);
+  if (GetParam()) {
+    EXPECT_GT(stats.speculation.n_accepted, 0u);
+  }
   std::printf("%zu answers failed for want of memory, the neighbour drew %zu tokens\n", n_failed,
               found.tokens.size());
 }
 
-TEST_F(OutOfMemory, OtherWorkFailsAlone) {
+TEST_P(OutOfMemory, OtherWorkFailsAlone) {
   const auto lacking = loop_->between_steps([](Runner&) -> bool { throw std::bad_alloc(); });
   ASSERT_FALSE(lacking);
   EXPECT_EQ(lacking.error().id, "memory.exhausted");
   EXPECT_TRUE(loop_->between_steps([](Runner&) { return true; }));
   EXPECT_EQ(ask({1, 2, 3}, params(4))[0].tokens.size(), 4u);
 }
+
+INSTANTIATE_TEST_SUITE_P(All, OutOfMemory,
+                         ::testing::Values(std::optional<DraftSource>(), DraftSource::kLookup,
+                                           DraftSource::kModel, DraftSource::kAuto));
 
 }  // namespace
 }  // namespace ruvltra
