@@ -99,6 +99,19 @@ TEST(MediumConfig, Agent) {
   EXPECT_TRUE(c.enable_agent_routing);
 }
 
+TEST(MediumConfig, SourcesOfProposals) {
+  MediumConfig config = MediumConfig::base();
+  config.use_speculative_decoding = true;
+  EXPECT_TRUE(config.validate()) << "from earlier text, where there is no draft model";
+  config.speculative_config.source = DraftSource::kLookup;
+  EXPECT_TRUE(config.validate());
+  config.draft_model_path = "draft.gguf";
+  config.speculative_config.source = DraftSource::kModel;
+  EXPECT_TRUE(config.validate());
+  config.speculative_config.source = DraftSource::kAuto;
+  EXPECT_TRUE(config.validate());
+}
+
 TEST(MediumConfig, VariantNames) {
   for (const Variant variant : {Variant::kBase, Variant::kCoder, Variant::kAgent}) {
     EXPECT_EQ(parse_variant(variant_name(variant)).value(), variant);
@@ -166,6 +179,21 @@ const BadValue kBadValues[] = {
      [](auto& c) { c.speculative_config.acceptance_threshold = -0.1f; }},
     {"config.speculative_config.draft_temperature",
      [](auto& c) { c.speculative_config.draft_temperature = 3; }},
+    {"config.draft_model_path", [](auto& c) { c.draft_model_path = "draft.gguf"; }},
+    {"config.draft_model_path",
+     [](auto& c) {
+       c.use_speculative_decoding = true;
+       c.speculative_config.source = DraftSource::kModel;
+     }},
+    {"config.draft_model_path",
+     [](auto& c) {
+       c.use_speculative_decoding = true;
+       c.speculative_config.source = DraftSource::kLookup;
+       c.draft_model_path = "draft.gguf";
+     }},
+    {"config.speculative_config.lookahead", [](auto& c) { c.speculative_config.lookahead = 0; }},
+    {"config.speculative_config.acceptance_threshold",
+     [](auto& c) { c.speculative_config.acceptance_threshold = NAN; }},
     {"config.sona_hooks.layers", [](auto& c) { c.sona_hooks.layers = {}; }},
     {"config.sona_hooks.layers",
      [](auto& c) {
