@@ -41,13 +41,14 @@ MediumConfig config_of(DraftSource source, bool adaptive, float draft_temperatur
 }
 
 MediumModel load(const MediumConfig& config) {
-  auto loaded = MediumModel::load(kModels / "nano-q8_0.gguf", config, {.tune = false});
+  auto loaded = MediumModel::load(kModels / "nano-q8_0.gguf", config, {.tune = false, .on_progress = {}});
   EXPECT_TRUE(loaded) << loaded.error().message;
   return std::move(*loaded);
 }
 
 std::string error_of(const MediumConfig& config) {
-  const auto loaded = MediumModel::load(kModels / "nano-q8_0.gguf", config, {.tune = false});
+  const auto loaded =
+      MediumModel::load(kModels / "nano-q8_0.gguf", config, {.tune = false, .on_progress = {}});
   return loaded ? "" : std::string(loaded.error().id) + " " + loaded.error().message;
 }
 
@@ -229,7 +230,8 @@ TEST(Speculation, RefusesAnotherVocabulary) {
   std::ofstream(path, std::ios::binary) << bytes;
   MediumConfig config = config_of(DraftSource::kModel, true);
   config.draft_model_path = path;
-  const auto loaded = MediumModel::load(kModels / "nano-q8_0.gguf", config, {.tune = false});
+  const auto loaded =
+      MediumModel::load(kModels / "nano-q8_0.gguf", config, {.tune = false, .on_progress = {}});
   ASSERT_FALSE(loaded);
   EXPECT_EQ(loaded.error().id, "draft.vocabulary");
   EXPECT_EQ(loaded.error().kind, ErrorKind::kUsage);
