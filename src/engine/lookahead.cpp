@@ -17,8 +17,8 @@ constexpr double kFade = 0.98;          // of the measured rate, per step
 constexpr double kMargin = 1.05;        // proposals must be worth 5 % more than they cost
 constexpr double kOwnWeight = 0.08;     // of one case in a sequence's own history,
 constexpr double kCommonWeight = 0.02;  // and in what all have learned
-constexpr size_t kFirstProbe = 64, kLastProbe = 8192;  // tokens between two tries
-constexpr double kOutlier = 2;                         // a step that was interrupted tells nothing
+constexpr size_t kLastProbe = 8192;     // tokens between two tries, at most
+constexpr double kOutlier = 2;          // a step that was interrupted tells nothing
 
 constexpr uint32_t kPriorCases = 8;
 
@@ -225,7 +225,7 @@ void Lookahead::tried(DraftHistory& history, const Verdict& verdict, bool was_pr
   const bool pays = verdict.origin == DraftOrigin::kModel
                         ? draft_on(history, 1, 0, n_rows, 1)
                         : lookup.rate(verdict.classes[0]) > rows_price(n_rows, 1);
-  if (pays) probe.interval = kFirstProbe;
+  if (pays) probe.interval = DraftHistory::kFirstProbe;
   // Encouraged, the next step tries again.
   probe.n_tokens_since = was_probe && verdict.n_accepted == verdict.n ? probe.interval : 0;
 }

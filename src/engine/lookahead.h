@@ -71,10 +71,11 @@ size_t match_class(size_t length);            // SuffixIndex::kLeast..
 
 // What one sequence has learned about its proposals, and when it tries again although they do not pay.
 struct DraftHistory {
-  std::array<Acceptance, 2> acceptance;  // by DraftOrigin
+  static constexpr size_t kFirstProbe = 64;  // tokens until the first try
+  std::array<Acceptance, 2> acceptance;      // by DraftOrigin
   struct Probe {
     size_t n_tokens_since = 0;
-    size_t interval = 64;
+    size_t interval = kFirstProbe;
   };
   std::array<Probe, 2> probes;
 };

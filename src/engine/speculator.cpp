@@ -13,7 +13,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMaxAsks = 64;        // EngineConfig::parallel
 constexpr size_t kProbeLength = 2;     // proposals of a try
-constexpr size_t kProbeWindow = 64;    // tokens that the draft model reads for a try
+constexpr size_t kProbeWindow = 32;    // tokens that the draft model reads for a try
 constexpr uint32_t kDraftPurpose = 1;  // of random numbers
 constexpr size_t kReadPerToken = 8;    // tokens it reads at most for each that the answer may still get
 
