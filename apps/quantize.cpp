@@ -78,7 +78,6 @@ void print_json(const Options& options, const QuantScheme& scheme, const Quantiz
   out["input"] = options.input;
   out["output"] = options.output;
   out["type"] = scheme.name;
-  out["draft_vocab"] = kept ? draft_json(*kept) : Json(nullptr);
   out["tensors"] = Json::array();
   for (const TensorConversion& tensor : plan.tensors)
     out["tensors"].push_back(tensor_json(tensor, !options.dry_run));
