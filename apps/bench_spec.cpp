@@ -132,7 +132,7 @@ DraftSource source_of(std::string_view name) {
   return name == "ngram" ? DraftSource::kLookup : name == "draft" ? DraftSource::kModel : DraftSource::kAuto;
 }
 
-Result<Task> make_task(const std::string& name, const Tokenizer& tokenizer, size_t n_vocab, int& n_tokens) {
+Result<Task> make_task(const std::string& name, const Tokenizer& tokenizer, size_t n_vocab, int n_tokens) {
   Task task{.name = name, .prompts = {}, .record = {}};
   if (name == "edit") {
     const std::string prompt = std::string(kEditRequest) + std::string(kLetter) + "\n";
