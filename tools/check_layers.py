@@ -23,14 +23,14 @@ ALLOWED = {
     "ops": OPS,
     "text": TEXT,
     "store": ["store"] + BASE,
-    "index": ["index"] + BASE,
+    "index": ["index", "kernels"] + QUANT,
     "model": MODEL,
     "engine": ["engine"] + MODEL,
     "sona": ["sona", "store", "index"] + MODEL,
     "api": ["api", "engine", "sona", "store", "index"] + MODEL,
     "server": ["server"] + BASE,
 }
-DATA_HEADERS = {"error.h", "config.h", "types.h", "hooks.h"}
+DATA_HEADERS = {"error.h", "config.h", "types.h", "hooks.h", "learning.h", "routing.h"}
 ABOVE_API = {"api", "server"}
 INCLUDE = re.compile(r'^\s*#\s*include\s*"([^"]+)"', re.M)
 
