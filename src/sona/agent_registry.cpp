@@ -29,7 +29,7 @@ bool is_name(std::string_view text) {
 Result<void> check_name(std::string_view text, std::string_view what, std::string_view source) {
   if (is_name(text)) return {};
   return fail("agents.id", "{}: {}: expected 1 to 64 of a-z, 0-9, - and _, found \"{}\"", source, what,
-              quoted(text));
+              ruvltra::quoted(text));
 }
 
 Result<void> check_text(std::string_view text, std::string_view id, std::string_view what, bool may_be_empty,
@@ -212,7 +212,7 @@ Result<AgentRegistry> AgentRegistry::create(std::vector<AgentProfile> agents, st
     for (const std::string& type : agent.task_types) {
       if (type_ids.count(type) == 0) {
         return fail("agents.task_type", "{}: {}: task_types: \"{}\" is none of the {} task types", source,
-                    agent.id, quoted(type), type_ids.size());
+                    agent.id, ruvltra::quoted(type), type_ids.size());
       }
     }
   }
@@ -253,7 +253,7 @@ Result<AgentRegistry> AgentRegistry::without(std::string_view id) const {
   std::vector<AgentProfile> agents = agents_;
   const auto n = std::erase_if(agents, [&](const AgentProfile& agent) { return agent.id == id; });
   if (n == 0) {
-    return fail(ErrorKind::kUsage, "agents.not_found", "no agent has the id \"{}\"", quoted(id));
+    return fail(ErrorKind::kUsage, "agents.not_found", "no agent has the id \"{}\"", ruvltra::quoted(id));
   }
   return create(std::move(agents), task_types_, "agents");
 }
