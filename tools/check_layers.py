@@ -23,7 +23,7 @@ ALLOWED = {
     "ops": OPS,
     "text": TEXT,
     "store": ["store"] + BASE,
-    "index": ["index"] + BASE,
+    "index": ["index", "kernels"] + QUANT,
     "model": MODEL,
     "engine": ["engine"] + MODEL,
     "sona": ["sona", "store", "index"] + MODEL,
