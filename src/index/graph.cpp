@@ -20,14 +20,14 @@ size_t round_up(size_t value, size_t multiple) { return (value + multiple - 1) /
 
 }  // namespace
 
-Result<ReservedMemory> ReservedMemory::make(uint64_t n_bytes) {
+Result<ReservedMemory> ReservedMemory::make(uint64_t n_bytes, Pages pages) {
   void* memory =
       mmap(nullptr, n_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) {
     return fail(ErrorKind::kMemory, "memory.exhausted",
                 "index: needs {} bytes of address space, the system gave none", n_bytes);
   }
-  madvise(memory, n_bytes, MADV_HUGEPAGE);  // random reads: fewer address translations; a hint only
+  if (pages == Pages::kHuge) madvise(memory, n_bytes, MADV_HUGEPAGE);  // a hint: failure changes nothing
   return ReservedMemory(static_cast<uint8_t*>(memory), n_bytes);
 }
 ReservedMemory::~ReservedMemory() {
@@ -51,14 +51,15 @@ Result<Graph> Graph::make(const HnswParams& params, const KernelTable& kernels) 
   graph.kernels_ = &kernels.vectors;
   const uint64_t n = params.capacity;
   graph.upper_capacity_ = (kUpperReserve * n / (graph.m_ - 1) + 64 * kMaxLevel) * (graph.m_ + 1);
-  const auto reserve = [](ReservedMemory& memory, uint64_t count, uint64_t bytes) -> Result<void> {
+  const auto reserve = [](ReservedMemory& memory, uint64_t count, uint64_t bytes,
+                          Pages pages = Pages::kNormal) -> Result<void> {
     const auto n_bytes = checked_mul(count, bytes);
     CHECK(n_bytes.has_value());  // HnswParams::validate() bounds the factors
-    ASSIGN_OR_RETURN(memory, ReservedMemory::make(*n_bytes));
+    ASSIGN_OR_RETURN(memory, ReservedMemory::make(*n_bytes, pages));
     return {};
   };
-  RETURN_IF_ERROR(reserve(graph.records_, n, graph.record_bytes_));
-  RETURN_IF_ERROR(reserve(graph.vectors_, n, graph.padded_dim_ * sizeof(float)));
+  RETURN_IF_ERROR(reserve(graph.records_, n, graph.record_bytes_, Pages::kHuge));
+  RETURN_IF_ERROR(reserve(graph.vectors_, n, graph.padded_dim_ * sizeof(float), Pages::kHuge));
   RETURN_IF_ERROR(reserve(graph.ids_, n, sizeof(uint64_t)));
   RETURN_IF_ERROR(reserve(graph.groups_, n, sizeof(uint32_t)));
   RETURN_IF_ERROR(reserve(graph.upper_begin_, n, sizeof(uint32_t)));

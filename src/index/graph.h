@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "base/aligned.h"
 #include "base/fail.h"
 #include "index/hnsw.h"
 
@@ -31,7 +32,7 @@ enum class SlotState : uint8_t {
 class ReservedMemory {
  public:
   ReservedMemory() = default;
-  static Result<ReservedMemory> make(uint64_t n_bytes);
+  static Result<ReservedMemory> make(uint64_t n_bytes, Pages pages = Pages::kNormal);
   ~ReservedMemory();
   ReservedMemory(ReservedMemory&& other) noexcept;
   ReservedMemory& operator=(ReservedMemory&& other) noexcept;
