@@ -82,11 +82,12 @@ std::string format_block(std::span<const PatternHit> items) {
   return block;
 }
 
-Result<ContextBlock> make_block(std::span<const PatternHit> hits, size_t max_tokens,
+Result<ContextBlock> make_block(std::span<const PatternHit> hits, size_t max_items, size_t max_tokens,
                                 const TokenCounter& count_tokens) {
   ContextBlock block;
   std::vector<PatternHit> chosen;
   for (const PatternHit& hit : hits) {
+    if (chosen.size() == max_items) break;
     chosen.push_back(hit);
     std::string text = format_block(chosen);
     ASSIGN_OR_RETURN(const size_t n, count_tokens(text));

@@ -85,15 +85,16 @@ TEST(ContextBlock, NeutralisedIsIdempotentAndLeavesOrdinaryTextAlone) {
 TEST(ContextBlock, FitsTheBudgetByLeavingItemsOut) {
   const std::vector<PatternHit> hits = {hit(3, std::string(100, 'a')), hit(2, std::string(5000, 'b')),
                                         hit(1, "c")};
-  const auto block = make_block(hits, 512, count_bytes);
+  const auto block = make_block(hits, 3, 512, count_bytes);
   ASSERT_TRUE(block.has_value());
   EXPECT_EQ(block->ids, (std::vector<PatternId>{hits[2].id, hits[0].id}));
   EXPECT_LE(block->text.size(), 512u);
   EXPECT_EQ(block->n_tokens, block->text.size());
   EXPECT_EQ(block->text.find('b', block->text.find("> a")), std::string::npos);
-  const auto none = make_block(hits, 10, count_bytes);
+  const auto none = make_block(hits, 3, 10, count_bytes);
   EXPECT_TRUE(none->text.empty());
   EXPECT_TRUE(none->ids.empty());
+  EXPECT_EQ(make_block(hits, 1, 512, count_bytes)->ids, std::vector<PatternId>{hits[0].id});
   EXPECT_EQ(none->n_tokens, 0u);
 }
 
