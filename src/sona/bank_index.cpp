@@ -103,6 +103,7 @@ Result<void> BankIndex::fill(std::vector<BankVector> vectors, uint64_t space, ui
 Result<void> BankIndex::insert(const BankVector& vector) {
   const std::lock_guard changing(change_);
   const auto into = [&](HnswIndex& index, bool append) -> Result<void> {
+    if (index.contains(vector.key)) return {};  // replace() has read it from the store already
     if (append) return index.append(vector.key, vector.values, vector.group);
     auto inserted = index.insert(vector.key, vector.values, vector.group);
     if (!inserted && inserted.error().id == "index.full") {
@@ -113,9 +114,10 @@ Result<void> BankIndex::insert(const BankVector& vector) {
     }
     return inserted;
   };
-  // While others wait to be linked, an insertion would link all of them first or stand before them: it waits too.
+  // While others wait to be linked, an insertion would link all of them first or stand before them: it waits
+  // too.
   RETURN_IF_ERROR(into(*index_, index_->stats().pending > 0));
-  if (next_ != nullptr && !next_->contains(vector.key)) RETURN_IF_ERROR(into(*next_, true));
+  if (next_ != nullptr) RETURN_IF_ERROR(into(*next_, true));
   checksum_ ^= vector.checksum();
   return {};
 }
@@ -131,7 +133,8 @@ Result<std::vector<HnswHit>> BankIndex::search(std::span<const float> query, int
   return current()->search(query, k, 0, &filter);
 }
 
-Result<std::vector<HnswHit>> BankIndex::search_exact(std::span<const float> query, int k, uint32_t group) const {
+Result<std::vector<HnswHit>> BankIndex::search_exact(std::span<const float> query, int k,
+                                                     uint32_t group) const {
   const HnswFilter filter{group};
   return current()->search_exact(query, k, &filter);
 }
@@ -185,7 +188,8 @@ Result<void> BankIndex::remove_file() {
   std::error_code error;
   std::filesystem::remove(options_.file, error);
   if (error) {
-    return fail(ErrorKind::kIo, "file.remove", "{}: cannot remove: {}", options_.file.string(), error.message());
+    return fail(ErrorKind::kIo, "file.remove", "{}: cannot remove: {}", options_.file.string(),
+                error.message());
   }
   return {};
 }

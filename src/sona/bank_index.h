@@ -41,9 +41,9 @@ class BankIndex {
   // Errors: index.params, memory.exhausted.
   static Result<std::unique_ptr<BankIndex>> create(const Options& options);
 
-  // Fills the empty index with `vectors`, from the file if it is theirs (same space, same set, or a part of it
-  // that can be completed), else by appending; whatever is not linked yet is for work(). What was wrong with the
-  // file stands in last_rejected(). Errors: index.*, memory.exhausted.
+  // Fills the empty index with `vectors`, from the file if it is theirs (same space, same set, or a part of
+  // it that can be completed), else by appending; whatever is not linked yet is for work(). What was wrong
+  // with the file stands in last_rejected(). Errors: index.*, memory.exhausted.
   Result<void> fill(std::vector<BankVector> vectors, uint64_t space, uint64_t sequence);
 
   // Errors of insert: index.*.
@@ -54,13 +54,14 @@ class BankIndex {
   bool contains(uint64_t key) const;
   size_t size() const;
 
-  // Up to n units of pending work: vectors to link, erased slots to sweep. How many vectors are still pending.
+  // Up to n units of pending work: vectors to link, erased slots to sweep. How many vectors are still
+  // pending.
   size_t work(size_t n);
   // Whether so much was erased that the graph should be made anew: replace() it.
   bool needs_replacing() const;
   // A new index of what `read` gives takes the place of this one once it is linked (here, all of it). Changes
-  // made meanwhile reach both. `read` may give vectors that were erased in the meantime: `alive` says. Waits while
-  // another call replaces it.
+  // made meanwhile reach both. `read` may give vectors that were erased in the meantime: `alive` says. Waits
+  // while another call replaces it.
   Result<void> replace(const std::function<Result<void>(const std::function<void(BankVector)>&)>& read,
                        const std::function<bool(uint64_t key)>& alive);
   // Removes the file. Error: file.remove.
@@ -79,9 +80,9 @@ class BankIndex {
   Result<bool> load(std::span<const BankVector> vectors, uint64_t space, uint64_t sequence);
 
   const Options options_;
-  std::mutex change_;                // held by changes; before mutex_
+  std::mutex change_;                 // held by changes; before mutex_
   std::condition_variable replaced_;  // next_ is null again
-  mutable std::mutex mutex_;      // held for moments
+  mutable std::mutex mutex_;          // held for moments
   std::shared_ptr<HnswIndex> index_;
   std::shared_ptr<HnswIndex> next_;  // being built, or null
   uint64_t checksum_ = 0;            // XOR over the vectors of index_

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/fail.h"
+#include "sona/bank_checks.h"
 #include "sona/context_block.h"
 #include "sona/reasoning_bank.h"
 

@@ -21,8 +21,8 @@ std::string neutralised(std::string_view text);
 // is ours, whatever an item holds. Items stand in the order of their ids, so that a set has one text.
 std::string format_block(std::span<const PatternHit> items);
 
-// The best of `hits` (best first), at most max_items of them, that fit into max_tokens, as a block; in place of
-// an item that does not fit the next is tried. Errors: those of `count_tokens`.
+// The best of `hits` (best first), at most max_items of them, that fit into max_tokens, as a block; in place
+// of an item that does not fit the next is tried. Errors: those of `count_tokens`.
 Result<ContextBlock> make_block(std::span<const PatternHit> hits, size_t max_items, size_t max_tokens,
                                 const TokenCounter& count_tokens);
 

@@ -1,79 +1,20 @@
 #include "sona/reasoning_bank.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
 #include "base/check.h"
 #include "base/fail.h"
-#include "base/num.h"
 #include "base/sha256.h"
-#include "base/utf8.h"
+#include "sona/bank_checks.h"
 #include "sona/kmeans.h"
 
 namespace ruvltra {
 namespace {
 
-constexpr size_t kMaxTenantBytes = 64, kMaxSessionBytes = 128;
 constexpr size_t kMaxOrigins = 64;
 constexpr size_t kMaxCapacity = 10'000'000;
-
-Result<void> check_scope(const Scope& scope) {
-  if (scope.tenant.empty() || scope.tenant.size() > kMaxTenantBytes) {
-    return fail(ErrorKind::kUsage, "bank.tenant", "tenant: expected 1..{} bytes, found {}", kMaxTenantBytes,
-                scope.tenant.size());
-  }
-  if (scope.session.size() > kMaxSessionBytes) {
-    return fail(ErrorKind::kUsage, "bank.tenant", "session: expected at most {} bytes, found {}",
-                kMaxSessionBytes, scope.session.size());
-  }
-  return {};
-}
-
-Result<void> check_quality(double quality) {
-  if (quality >= 0 && quality <= 1) return {};  // not a NaN
-  return fail(ErrorKind::kUsage, "bank.quality", "quality: expected 0..1, found {}", quality);
-}
-
-Result<void> check_item(const PatternItem& item, const TokenCounter& count_tokens) {
-  RETURN_IF_ERROR(check_quality(item.quality));
-  if (item.text.find_first_not_of(" \t\r\n") == std::string::npos) {
-    return fail(ErrorKind::kUsage, "bank.empty_text", "text: expected something reusable, found none");
-  }
-  if (item.text.size() > kMaxPatternBytes) {
-    return fail(ErrorKind::kUsage, "bank.text_too_long", "text: expected at most {} bytes, found {}",
-                kMaxPatternBytes, item.text.size());
-  }
-  if (item.title.size() > kMaxPatternTitleBytes) {
-    return fail(ErrorKind::kUsage, "bank.title_too_long", "title: expected at most {} bytes, found {}",
-                kMaxPatternTitleBytes, item.title.size());
-  }
-  if (!utf8_is_valid(item.text) || !utf8_is_valid(item.title) || !utf8_is_valid(item.when)) {
-    return fail(ErrorKind::kUsage, "bank.utf8", "item: expected valid UTF-8 in title, text and task");
-  }
-  ASSIGN_OR_RETURN(const size_t n_tokens, count_tokens(item.text));
-  if (n_tokens > kMaxPatternTokens) {
-    return fail(ErrorKind::kUsage, "bank.text_too_long", "text: expected at most {} tokens, found {}",
-                kMaxPatternTokens, n_tokens);
-  }
-  return {};
-}
-
-// What an item's embedding is made of.
-std::string embedded_text(std::string_view when, std::string_view title, std::string_view text) {
-  if (!when.empty()) return std::string(when);
-  if (title.empty()) return std::string(text);
-  return fmt::format("{}\n{}", title, text);
-}
-
-Result<void> check_embedding(std::span<const float> values) {
-  double norm = 0;
-  for (const float x : values) norm += static_cast<double>(x) * x;
-  if (values.size() == kEmbeddingDim && norm > 0.5 && norm < 2) return {};
-  return fail("bank.embedding", "embedding: expected a unit vector of {} numbers, found {} of squared length {}",
-              kEmbeddingDim, values.size(), norm);
-}
 
 Result<void> check_options(const BankOptions& options) {
   const auto wrong = [](std::string_view name, std::string_view expected, auto found) {
@@ -86,12 +27,6 @@ Result<void> check_options(const BankOptions& options) {
     return wrong("quality_threshold", "0..1", options.quality_threshold);
   }
   return {};
-}
-
-// As the store keeps them: what is indexed now and what is read back are the same bytes.
-std::vector<float> rounded(std::vector<float> values) {
-  for (float& x : values) x = f16_to_f32(f32_to_f16(x));
-  return values;
 }
 
 }  // namespace
@@ -201,22 +136,25 @@ Result<void> Bank::load() {
     text_at_.clear();
     text_bytes_ = 0;
     for (const PatternRecord& row : rows) {
-      // Two ids of one key are one in 2^64; the later one waits in the store, where it can be found by its id.
+      // Two ids of one key are one in 2^64; the later one waits in the store, where it can be found by its
+      // id.
       if (entries_.contains(key_of(row.id))) continue;
       add_entry(row, false);
     }
-    for (auto rank = ranked_.begin(); rank != ranked_.end() && entries_.size() - surplus.size() > options_.capacity;
-         ++rank) {
+    for (auto rank = ranked_.begin();
+         rank != ranked_.end() && entries_.size() - surplus.size() > options_.capacity; ++rank) {
       surplus.push_back(rank->id);
     }
     for (PatternRecord& row : rows) {
-      if (row.space == space) vectors.push_back(vector_of(row, group_of(row.tenant)));
+      const Entry* entry = find(row.id);
+      if (entry != nullptr && row.space == space) vectors.push_back(vector_of(row, group_of(row.tenant)));
     }
     auto clustering = std::make_shared<Clustering>();
     clustering->space = space;
     for (const ClusterRecord& cluster : clusters) {
       if (cluster.space != space || cluster.centroid.size() != kEmbeddingDim) continue;
-      clustering->centroids.insert(clustering->centroids.end(), cluster.centroid.begin(), cluster.centroid.end());
+      clustering->centroids.insert(clustering->centroids.end(), cluster.centroid.begin(),
+                                   cluster.centroid.end());
     }
     clustering_ = clustering->centroids.empty() ? nullptr : std::move(clustering);
   }
@@ -230,7 +168,8 @@ Result<void> Bank::load() {
     Lock lock(mutex_);
     surplus = take(lock, surplus, nullptr);
   }
-  return commit(surplus, {});
+  const Taken going(*this, std::move(surplus));
+  return commit(going.ids(), {});
 }
 
 Result<void> Bank::exclusively(const std::function<Result<void>()>& body) {
@@ -245,10 +184,6 @@ Result<void> Bank::exclusively(const std::function<Result<void>()>& body) {
   exclusive_ = false;
   changed_.notify_all();
   return done;
-}
-
-Result<void> Bank::reload() {
-  return exclusively([&] { return load(); });
 }
 
 // ---- Changes
@@ -274,6 +209,11 @@ bool Bank::take_lowest(size_t n, std::vector<PatternId>& taken) {
     taken.push_back(id);
   }
   return true;
+}
+
+Bank::Taken::~Taken() {
+  const std::lock_guard lock(bank_.mutex_);
+  bank_.put_back(ids_);
 }
 
 std::vector<PatternId> Bank::take(Lock& lock, std::span<const PatternId> ids, const uint32_t* group) {
@@ -323,7 +263,8 @@ Result<void> Bank::commit(std::span<const PatternId> remove, std::span<const Pat
                           int64_t reserved) {
   auto done = store_.change_patterns(remove, put);
   std::vector<std::pair<uint64_t, uint64_t>> gone;  // key and checksum of the vectors that leave the index
-  std::vector<const PatternRecord*> fresh;          // vectors that it does not have
+  std::vector<PatternId> added;
+  std::vector<const PatternRecord*> fresh;  // vectors that it does not have
   {
     const std::lock_guard lock(mutex_);
     n_reserved_ -= reserved;
@@ -338,6 +279,7 @@ Result<void> Bank::commit(std::span<const PatternId> remove, std::span<const Pat
       for (const PatternRecord& record : put) {
         const Entry* before = find(record.id);
         if (before == nullptr || before->space != record.space) fresh.push_back(&record);
+        if (before == nullptr) added.push_back(record.id);
         other_space_.erase(record.id);
         add_entry(record, true);
       }
@@ -348,8 +290,7 @@ Result<void> Bank::commit(std::span<const PatternId> remove, std::span<const Pat
     if (auto indexed = index_record(*record); !indexed) done = std::move(indexed);
   }
   const std::lock_guard lock(mutex_);
-  put_back(remove);
-  for (const PatternRecord& record : put) put_back({&record.id, 1});
+  put_back(added);
   return done;
 }
 
@@ -369,7 +310,8 @@ Result<void> Bank::insert(std::vector<PatternRecord> records) {
     net = static_cast<int64_t>(records.size()) - static_cast<int64_t>(victims.size());
     n_reserved_ += net;
   }
-  return commit(victims, records, net);
+  const Taken going(*this, std::move(victims));
+  return commit(going.ids(), records, net);
 }
 
 Result<PatternRecord> Bank::make_record(const PatternItem& item, const Scope& scope) {
@@ -436,121 +378,19 @@ Result<size_t> Bank::outcome(std::span<const PatternId> ids, double quality, con
     if (group == groups_.end()) return 0;
     taken = take(lock, ids, &group->second);
   }
+  const Taken used(*this, std::move(taken));
   std::vector<PatternRecord> records;
-  Result<void> done;
-  for (const PatternId& id : taken) {
-    auto record = store_.pattern(id);
-    if (!record) {
-      done = tl::unexpected(std::move(record).error());
-      break;
-    }
-    record->a += quality;
-    record->b += 1 - quality;
-    record->last_used_us = now();
-    ++record->uses;
-    records.push_back(std::move(*record));
+  for (const PatternId& id : used.ids()) {
+    ASSIGN_OR_RETURN(PatternRecord record, store_.pattern(id));
+    record.a += quality;
+    record.b += 1 - quality;
+    record.last_used_us = now();
+    ++record.uses;
+    records.push_back(std::move(record));
   }
-  if (!done || records.empty()) {
-    const std::lock_guard lock(mutex_);
-    put_back(taken);
-    RETURN_IF_ERROR(done);
-    return 0;
-  }
+  if (records.empty()) return 0;
   RETURN_IF_ERROR(commit({}, records));
   return records.size();
-}
-
-// ---- Upkeep
-
-Result<size_t> Bank::reembed(size_t n) {
-  const Change change(*this);
-  std::vector<PatternId> wanted;
-  {
-    const std::lock_guard lock(mutex_);
-    for (const PatternId& id : other_space_) {
-      if (wanted.size() == n) break;
-      wanted.push_back(id);
-    }
-  }
-  for (const PatternId& id : wanted) {
-    std::vector<PatternId> taken;
-    {
-      Lock lock(mutex_);
-      taken = take(lock, {&id, 1}, nullptr);
-    }
-    if (taken.empty()) continue;
-    const auto renew = [&]() -> Result<void> {
-      ASSIGN_OR_RETURN(PatternRecord record, store_.pattern(id));
-      ASSIGN_OR_RETURN(auto embedding, embedder_.embed(embedded_text(record.when, record.title, record.text), record.tenant));
-      RETURN_IF_ERROR(check_embedding(embedding.values));
-      record.space = embedding.space;
-      record.embedding = rounded(std::move(embedding.values));
-      record.cluster = -1;
-      return commit({}, {&record, 1});
-    };
-    auto renewed = renew();
-    if (!renewed) {
-      const std::lock_guard lock(mutex_);
-      put_back(taken);
-      return tl::unexpected(std::move(renewed).error());
-    }
-  }
-  const std::lock_guard lock(mutex_);
-  return other_space_.size();
-}
-
-Result<size_t> Bank::work(size_t n) {
-  bool moved;
-  {
-    const std::lock_guard lock(mutex_);
-    moved = space_ != embedder_.space();
-  }
-  if (moved) RETURN_IF_ERROR(reload());
-  const size_t n_pending = index()->work(n);
-  ASSIGN_OR_RETURN(const size_t n_other, reembed(n));
-  if (n_pending == 0 && index()->needs_replacing()) RETURN_IF_ERROR(replace_index());
-  return n_pending + n_other;
-}
-
-Result<void> Bank::replace_index() {
-  const auto read = [&](const std::function<void(BankVector)>& give) {
-    return store_.each_pattern([&](const PatternRecord& record) {
-      uint32_t group = 0;
-      {
-        const std::lock_guard lock(mutex_);
-        if (record.space != space_) return true;
-        group = group_of(record.tenant);
-      }
-      give(vector_of(record, group));
-      return true;
-    });
-  };
-  const auto alive = [&](uint64_t key) {
-    const std::lock_guard lock(mutex_);
-    return entries_.contains(key);
-  };
-  return index()->replace(read, alive);
-}
-
-Result<void> Bank::checkpoint() {
-  uint64_t space;
-  {
-    const std::lock_guard lock(mutex_);
-    space = space_;
-  }
-  // The sequence may be behind the rows that are in the index by then; the checksum is of those rows.
-  return index()->save(space, store_.stats().sequence);
-}
-
-Result<DeleteReport> Bank::delete_data(std::string_view tenant, const std::optional<std::string>& session) {
-  DeleteReport report;
-  RETURN_IF_ERROR(exclusively([&]() -> Result<void> {
-    ASSIGN_OR_RETURN(report, store_.delete_data(tenant, session));
-    RETURN_IF_ERROR(store_.replace_clusters({}, {}));
-    RETURN_IF_ERROR(index()->remove_file());
-    return load();
-  }));
-  return report;
 }
 
 int64_t Bank::now() const { return options_.clock ? options_.clock() : now_us(); }

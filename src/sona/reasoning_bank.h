@@ -1,6 +1,6 @@
-// The bank of reusable texts: what worked, what was corrected, what to avoid (ReasoningBank, arXiv 2509.25140;
-// docs/memory.md). The store is the truth; this class keeps in memory what decisions need - counts, times, who
-// owns what - and an index of the embeddings.
+// The bank of reusable texts: what worked, what was corrected, what to avoid (ReasoningBank, arXiv
+// 2509.25140; docs/memory.md). The store is the truth; this class keeps in memory what decisions need -
+// counts, times, who owns what - and an index of the embeddings.
 #pragma once
 
 #include <condition_variable>
@@ -51,20 +51,21 @@ struct BankOptions {
 
 // Thread safety: all functions from any thread. No lock is held during store I/O, embedding or index work: an
 // item that is being changed is marked as taken, and calls that need the same item wait for it.
-// Invariants: (1) at most `capacity` items, in memory and in the store, at every moment; (2) a call sees items of
-// its scope's tenant only; (3) what the store has not committed is not found; (4) the items found are those of
-// the embedder's present space.
+// Invariants: (1) at most `capacity` items, in memory and in the store, at every moment; (2) a call sees
+// items of its scope's tenant only; (3) what the store has not committed is not found; (4) the items found
+// are those of the embedder's present space.
 class Bank {
  public:
-  // Reads the store's patterns and the index file; what the file does not hold is indexed by work(), meanwhile
-  // searches scan. A store with more than `capacity` items is pruned. `store`, `embedder` and `kernels` must
-  // outlive the bank. Errors: bank.options (usage), store.*, index.*.
+  // Reads the store's patterns and the index file; what the file does not hold is indexed by work(),
+  // meanwhile searches scan. A store with more than `capacity` items is pruned. `store`, `embedder` and
+  // `kernels` must outlive the bank. Errors: bank.options (usage), store.*, index.*.
   static Result<std::unique_ptr<Bank>> open(Store& store, TextEmbedder& embedder, const KernelTable& kernels,
                                             TokenCounter count_tokens, BankOptions options);
 
   // Keeps an item; where the bank is full, the item of the lowest LCB x recency goes (pinned ones last, the
-  // oldest of equals) in the same transaction. Errors (usage): bank.tenant, bank.empty_text, bank.text_too_long
-  // (bytes or tokens), bank.title_too_long, bank.utf8, bank.quality; those of the embedder and the store.
+  // oldest of equals) in the same transaction. Errors (usage): bank.tenant, bank.empty_text,
+  // bank.text_too_long (bytes or tokens), bank.title_too_long, bank.utf8, bank.quality; those of the embedder
+  // and the store.
   Result<PatternId> store(const PatternItem& item, const Scope& scope);
   // The items of a trajectory (pattern_extract.h), all in one transaction. Errors as store().
   Result<std::vector<PatternId>> learn_from(const TrajectoryRecord& record);
@@ -75,18 +76,18 @@ class Bank {
                                          const PatternFilter& filter = {});
   // The block for a task, to be chosen once per conversation: the same items give the same bytes.
   Result<ContextBlock> context_for(std::string_view task, const Scope& scope);
-  // How well it went with these items in the prompt: a += quality, b += 1 - quality. How many of them were still
-  // there (and the tenant's) to be updated. Errors (usage): bank.tenant, bank.quality; store.*.
+  // How well it went with these items in the prompt: a += quality, b += 1 - quality. How many of them were
+  // still there (and the tenant's) to be updated. Errors (usage): bank.tenant, bank.quality; store.*.
   Result<size_t> outcome(std::span<const PatternId> ids, double quality, const Scope& scope);
 
-  // Work for an idle thread, at most about n items of it: vectors to link, erased slots to sweep, items of another
-  // embedding space to embed again. How much is left. Errors: those of the embedder and the store.
+  // Work for an idle thread, at most about n items of it: vectors to link, erased slots to sweep, items of
+  // another embedding space to embed again. How much is left. Errors: those of the embedder and the store.
   Result<size_t> work(size_t n);
   // Writes the index file. Errors: file.*, index.*.
   Result<void> checkpoint();
-  // Store::delete_data() with everything of the bank that goes with it: items and cached texts are forgotten, the
-  // index is made anew without their vectors, its file and the clustering are removed. No other change of the bank
-  // is under way meanwhile. Errors: store.*, file.*, index.*.
+  // Store::delete_data() with everything of the bank that goes with it: items and cached texts are forgotten,
+  // the index is made anew without their vectors, its file and the clustering are removed. No other change of
+  // the bank is under way meanwhile. Errors: store.*, file.*, index.*.
   Result<DeleteReport> delete_data(std::string_view tenant, const std::optional<std::string>& session = {});
   // Reads everything from the store again: after an import. work() does so itself when the embedder's space
   // changed. Errors: store.*, index.*.
@@ -146,18 +147,31 @@ class Bank {
    private:
     Bank& bank_;
   };
+  // Puts taken items back when it ends; those that are gone by then stay gone.
+  class Taken {
+   public:
+    Taken(Bank& bank, std::vector<PatternId> ids) : bank_(bank), ids_(std::move(ids)) {}
+    ~Taken();
+    Taken(const Taken&) = delete;
+    Taken& operator=(const Taken&) = delete;
+    const std::vector<PatternId>& ids() const { return ids_; }
+
+   private:
+    Bank& bank_;
+    const std::vector<PatternId> ids_;
+  };
   // Runs `body` while no change is under way and none begins.
   Result<void> exclusively(const std::function<Result<void>()>& body);
 
   Result<PatternRecord> make_record(const PatternItem& item, const Scope& scope);
   Result<void> insert(std::vector<PatternRecord> records);
-  // Marks items as taken: the n of the lowest rank (false while too few are free), or those of `ids` that exist
-  // and are of `group` (if given), waiting for whoever has them.
+  // Marks items as taken: the n of the lowest rank (false while too few are free), or those of `ids` that
+  // exist and are of `group` (if given), waiting for whoever has them.
   bool take_lowest(size_t n, std::vector<PatternId>& taken);
   std::vector<PatternId> take(Lock& lock, std::span<const PatternId> ids, const uint32_t* group);
   void put_back(std::span<const PatternId> ids);
-  // In one transaction, and then in memory and the index: `remove`, which are taken, go; `put` are new or replace
-  // taken ones. In the end all are put back. `reserved` is given back to n_reserved_. On an error of the store
+  // In one transaction, and then in memory and the index: `remove`, which are taken, go; `put` are new or
+  // replace taken ones, which stay taken. `reserved` is given back to n_reserved_. On an error of the store
   // nothing is changed.
   Result<void> commit(std::span<const PatternId> remove, std::span<const PatternRecord> put,
                       int64_t reserved = 0);
@@ -166,6 +180,7 @@ class Bank {
   Result<void> replace_index();
 
   Entry* find(const PatternId& id);  // with mutex_ held, as the three below
+
   uint32_t group_of(const std::string& tenant);
   void add_entry(const PatternRecord& record, bool taken);
   static Rank rank_of(const Entry& entry);
@@ -186,7 +201,7 @@ class Bank {
   const KernelTable& kernels_;
 
   mutable std::mutex mutex_;
-  std::condition_variable changed_;              // an item was put back, or a change ended
+  std::condition_variable changed_;  // an item was put back, or a change ended
   std::shared_ptr<BankIndex> index_;
   uint64_t space_ = 0;                           // of the index
   std::unordered_map<uint64_t, Entry> entries_;  // by key_of(id)
