@@ -60,6 +60,7 @@ struct RoutingDecision {
   std::optional<double> complexity;  // 0..1, rank among what was measured
   std::string complexity_level;      // "low", "medium", "high"; "medium" while complexity is absent
   std::string tier;                  // "haiku", "sonnet", "opus"
+  std::optional<double> tier_confidence;  // share of measured tasks whose tier was foretold rightly
   std::vector<RouteEvidence> evidence;
   struct Swarm {
     std::string topology;

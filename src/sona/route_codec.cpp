@@ -1,4 +1,5 @@
 // What the router learned of a tenant, as bytes: "RVRH", version, body, SHA-256 of all before it.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -124,6 +125,7 @@ std::vector<uint8_t> encode_route_tenant(const RouteTenant& tenant) {
   w.put(tenant.boundary_us);
   w.put(tenant.drift_us);
   w.put(static_cast<uint8_t>(tenant.boundary_pending));
+  w.put(tenant.next_boundary_us);
   const Sha256Digest digest = sha256(w.out);
   w.out.insert(w.out.end(), digest.begin(), digest.end());
   return std::move(w.out);
@@ -176,6 +178,7 @@ Result<void> decode_route_tenant(std::span<const uint8_t> bytes, const RouteMode
   tenant.boundary_us = r.get<int64_t>();
   tenant.drift_us = r.get<int64_t>();
   tenant.boundary_pending = r.get<uint8_t>() != 0;
+  tenant.next_boundary_us = r.get<int64_t>();
   const auto has = [](size_t size, size_t expected) { return size == 0 || size == expected; };
   valid = valid && r.done() && old.head.weights.size() == n_weights && memory.anchor.size() == n_weights &&
           memory.total.size() == n_weights && memory.run.size() == n_weights &&

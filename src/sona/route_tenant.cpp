@@ -103,6 +103,7 @@ Result<void> RouteTenant::adopt(std::shared_ptr<const RouteModel> next, const Ke
   }
   index_space = next->space();
   model = std::move(next);
+  explorer.reset();
   return make_indices(kernels, max_outcomes);
 }
 
@@ -115,6 +116,7 @@ Result<void> RouteTenant::learn(RouteExample example, size_t max_outcomes) {
     old.quality = example.quality;
     old.output_tokens = example.output_tokens;
     old.time_us = example.time_us;
+    explorer.reset();
     return {};
   }
   const uint64_t place = next_place;
@@ -134,6 +136,44 @@ Result<void> RouteTenant::learn(RouteExample example, size_t max_outcomes) {
   return {};
 }
 
+Result<void> RouteTenant::embed(RouteExample example) {
+  const auto it = place_of.find(example.id.text());
+  if (it == place_of.end() || example.space != index_space) return {};
+  RouteExample& kept = examples.at(it->second);
+  kept.space = example.space;
+  kept.embedding = std::move(example.embedding);
+  if (by_meaning->contains(it->second)) RETURN_IF_ERROR(by_meaning->erase(it->second));
+  return by_meaning->append(it->second, kept.embedding);
+}
+
+size_t RouteTenant::explore(const RouteFeatures& x, std::span<const size_t> agents) const {
+  const std::lock_guard lock(explorer_mutex);
+  if (!explorer) {
+    explorer.emplace(model->n_agents());
+    explored_to = 0;
+  }
+  std::vector<uint64_t> places;
+  for (const auto& [place, example] : examples) {
+    if (place >= explored_to) places.push_back(place);
+  }
+  std::sort(places.begin(), places.end());
+  for (const uint64_t place : places) {
+    const RouteExample& example = examples.at(place);
+    const auto agent = model->registry().find(example.agent);
+    if (!agent) continue;
+    const std::string text = example.task + "\n" + example.context;
+    std::span<const float> embedding;
+    if (example.space == model->space()) embedding = example.embedding;
+    explorer->update(*agent,
+                     model->features(text, content_words(text), embedding, !example.context.empty()),
+                     example.quality);
+  }
+  explored_to = next_place;
+  return *std::max_element(agents.begin(), agents.end(), [&](size_t a, size_t b) {
+    return explorer->score(a, x) < explorer->score(b, x);
+  });
+}
+
 // Surprise is watched in blocks: a single miss says little, several in a row a lot.
 void RouteTenant::watch(const RouteExample& example) {
   if (example.time_us < drift_us) return;
@@ -149,6 +189,7 @@ void RouteTenant::watch(const RouteExample& example) {
   const size_t n = std::clamp<size_t>(drift.n_suspect(), 1, block_times.size());
   drift_us = block_times[block_times.size() - n];
   boundary_pending = true;
+  next_boundary_us = drift_us;
   block_times.clear();
 }
 

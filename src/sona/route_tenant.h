@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <shared_mutex>
 #include <string>
@@ -88,6 +89,7 @@ struct RouteTenant {
   int64_t boundary_us = 0;     // the head's current task: outcomes from here
   int64_t drift_us = 0;        // when the world last changed
   bool boundary_pending = false;
+  int64_t next_boundary_us = 0;  // where the next task begins, once it is anchored
   size_t n_decisions = 0;
 
   std::unordered_map<uint64_t, RouteExample> examples;  // by place, ascending in time of arrival
@@ -99,11 +101,20 @@ struct RouteTenant {
   std::vector<double> block;  // surprises waiting for their block
   int64_t block_began_us = 0;
   std::vector<int64_t> block_times;
+  // Made from the outcomes when somebody first explores.
+  mutable std::mutex explorer_mutex;
+  mutable std::optional<LinUcb> explorer;
+  mutable uint64_t explored_to = 0;  // place
 
   // Everything above made anew for a model; the head keeps the rows of agents that stay.
   Result<void> adopt(std::shared_ptr<const RouteModel> next, const KernelTable& kernels, size_t max_outcomes);
   // A new outcome, or another one for the same decision. The oldest goes beyond max_outcomes.
   Result<void> learn(RouteExample example, size_t max_outcomes);
+
+  // The vector of an outcome that had none of this space.
+  Result<void> embed(RouteExample example);
+  // Of `agents`, the one LinUCB would try.
+  size_t explore(const RouteFeatures& x, std::span<const size_t> agents) const;
 
   size_t n_outcomes() const { return examples.size(); }
   std::vector<RouteNeighbour> neighbours(const RouteQuery& query, int64_t now_us,

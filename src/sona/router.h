@@ -26,6 +26,7 @@ namespace ruvltra {
 
 class RouteModel;
 struct RouteTenant;
+struct RouteExample;
 struct RouteQuery;
 
 inline constexpr size_t kRouteLanes = 4;
@@ -95,6 +96,8 @@ class Router {
                                                    const std::shared_ptr<const RouteModel>& model);
   Result<RouteQuery> query(std::string_view task, const RouteOptions& options, const RouteModel& model);
   Result<void> keep(const std::string& name, RouteTenant& tenant);
+  Result<void> embed_examples(const RouteModel& model, const std::string& tenant_name, RouteTenant& tenant,
+                              std::vector<RouteExample>& examples);
   int64_t now() const;
 
   Store& store_;
