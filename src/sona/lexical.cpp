@@ -15,7 +15,7 @@ constexpr double kSaturation = 3;         // k1
 constexpr double kLengthSingle = 0.4;     // b of one text
 constexpr double kLengthLabel = 0.3;      // b of all texts of a label
 constexpr double kBestTextWeight = 0.5;   // of the best single text beside the label as a whole
-constexpr double kPairWeight = 0.5;       // of neighbouring words in the hashed vector
+constexpr double kPairWeight = 0.2;       // of neighbouring words in the hashed vector
 constexpr double kProfileShare = 0.8;     // of the label scores in the length of the profile
 constexpr size_t kRootLetters = 4;
 
@@ -208,9 +208,9 @@ std::vector<float> LexicalIndex::hashed(std::span<const std::string> words) cons
   return out;
 }
 
-std::vector<float> LexicalIndex::profile(std::span<const std::string> words) const {
+std::vector<float> LexicalIndex::profile(std::span<const std::string> words, int without) const {
   std::vector<float> out = hashed(words);
-  const std::vector<double> score = scores(words);
+  const std::vector<double> score = scores(words, without);
   const double top = score.empty() ? 0 : *std::max_element(score.begin(), score.end());
   if (top <= 0) return out;
   // Only what stands out against the best: squared, the long tail of weak matches fades.

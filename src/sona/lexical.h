@@ -53,7 +53,7 @@ class LexicalIndex {
   // Like hashed(), with the scores against all labels beside the words: texts that point at the same label
   // with different words come out near (explicit semantic analysis, Gabrilovich & Markovitch 2007). Unit
   // length, or all 0. (kLexicalDim)
-  std::vector<float> profile(std::span<const std::string> words) const;
+  std::vector<float> profile(std::span<const std::string> words, int without = -1) const;
 
  private:
   struct Posting {

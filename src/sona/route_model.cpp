@@ -139,7 +139,8 @@ void RouteModel::fit_heads(double ewc_lambda) {
   for (size_t t = 0; t < texts_.size(); ++t) {
     std::span<const float> vector;
     if (has_vectors()) vector = {vectors_.data() + t * kEmbeddingDim, kEmbeddingDim};
-    x.push_back(features(texts_[t], content_words(texts_[t]), vector, false));
+    x.push_back(features(texts_[t], content_words(texts_[t]), vector, false,
+                         static_cast<int>(t)));
   }
   initial_head_ = learn_initial_head(n_agents(), labelled(x, agent_of_), ewc_lambda);
 
@@ -188,8 +189,9 @@ std::vector<double> RouteModel::task_type(std::span<const std::string> words, co
 }
 
 RouteFeatures RouteModel::features(std::string_view text, std::span<const std::string> words,
-                                   std::span<const float> embedding, bool has_context) const {
-  return route_features(embedding, words_.hashed(words), surface_values(text, has_context));
+                                   std::span<const float> embedding, bool has_context,
+                                   int without) const {
+  return route_features(embedding, words_.profile(words, without), surface_values(text, has_context));
 }
 
 }  // namespace ruvltra

@@ -60,7 +60,7 @@ class RouteModel {
                                 std::span<const double> p_agents) const;
 
   RouteFeatures features(std::string_view text, std::span<const std::string> words,
-                         std::span<const float> embedding, bool has_context) const;
+                         std::span<const float> embedding, bool has_context, int without = -1) const;
 
  private:
   RouteModel() = default;

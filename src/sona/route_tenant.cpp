@@ -262,14 +262,21 @@ RouteWeights RouteTenant::weights(bool has_prior) const {
 std::vector<double> combine_lanes(const RouteModel& model, const RouteLanesOf& lanes,
                                   const RouteWeights& weights) {
   std::vector<double> p(model.n_agents(), 0);
+  double total = 0, base = 0;
   for (size_t lane = 0; lane < kRouteLanes; ++lane) {
     double alpha = weights.alpha[lane];
     if (lane == static_cast<size_t>(RouteLane::kVote)) alpha *= lanes.vote_mass / (lanes.vote_mass + 1);
     if (lanes.log_p[lane].empty() || alpha == 0) continue;
+    total += alpha;
+    if (lane == static_cast<size_t>(RouteLane::kPrior)) base += 1;
+    if (lane == static_cast<size_t>(RouteLane::kLexical)) base += kLexicalWeight;
     for (size_t a = 0; a < p.size(); ++a) p[a] += alpha * lanes.log_p[lane][a];
   }
+  // The lanes look at the same words: more of them are no more evidence. Fitted weights have settled that.
+  const double temperature =
+      weights.fitted || base <= 0 ? weights.temperature : weights.temperature * total / base;
   for (size_t a = 0; a < p.size(); ++a) {
-    p[a] /= weights.temperature;
+    p[a] /= temperature;
     if (!model.registry().agents()[a].enabled) p[a] = -std::numeric_limits<double>::infinity();
   }
   log_softmax(p);
