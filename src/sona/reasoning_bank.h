@@ -98,7 +98,7 @@ class Bank {
   BankStatus status() const;
 
  private:
-  friend class PatternBank;
+  friend class PatternUpkeep;
 
   // What decisions need of an item; its text stays in the store.
   struct Entry {
