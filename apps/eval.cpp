@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "eval_hnsw_file.h"
 #include "load.h"
 #include "options.h"
 #include "verbs.h"
@@ -33,6 +34,8 @@ struct Options {
   std::string base;
   std::string base_kv_type;  // empty = as the model's
   int64_t max_tokens = 0;    // 0 = all
+  uint64_t count = 100'000;  // hnsw-file
+  uint64_t seed = 1;
   bool json = false;
 };
 
@@ -46,6 +49,7 @@ const std::map<std::string, std::vector<std::string>> kOptionsOfKind = {
     {"ppl", {"--file", "--full", "--max-tokens"}},
     {"kld", {"--file", "--full", "--max-tokens", "--base", "--base-kv-type"}},
     {"mc", {}},
+    {"hnsw-file", {"--count", "--seed"}},
 };
 
 // An option that would do nothing is a mistake.
@@ -292,6 +296,7 @@ Result<int> eval(Options options) {
   if (options.kind == "logits") return eval_logits(std::move(options));
   if (options.kind == "ppl") return eval_perplexity(options);
   if (options.kind == "kld") return eval_divergence(options);
+  if (options.kind == "hnsw-file") return eval_hnsw_file(options.count, options.seed, options.json);
   return eval_multiple_choice(options);
 }
 
@@ -303,13 +308,14 @@ void add_eval_verb(Program& program) {
                                    "  ruvltra eval logits --tokens 1,2,3 -o logits.npy\n"
                                    "  ruvltra eval ppl -f heldout.txt\n"
                                    "  ruvltra eval kld -m small.gguf --base full.gguf -f heldout.txt\n"
-                                   "  ruvltra eval mc questions.jsonl\n",
+                                   "  ruvltra eval mc questions.jsonl\n"
+                                   "  ruvltra eval hnsw-file --count 100000\n",
                                    [options] { return eval(*options); });
   options->verb = &app;
-  app.add_option("kind", options->kind, "logits, ppl, kld or mc")
+  app.add_option("kind", options->kind, "logits, ppl, kld, mc or hnsw-file")
       ->required()
       ->configurable(false)
-      ->check(one_of({"logits", "ppl", "kld", "mc"}));
+      ->check(one_of({"logits", "ppl", "kld", "mc", "hnsw-file"}));
   app.add_option("questions", options->questions, "mc: lines of {\"context\", \"choices\", \"answer\"}")
       ->configurable(false);
   add_model_options(app, options->model);
@@ -332,6 +338,9 @@ void add_eval_verb(Program& program) {
   own(app.add_option("--max-tokens", options->max_tokens,
                      "ppl, kld: use at most this many tokens of the text (0 = all)"))
       ->check(in_range(int64_t{0}, int64_t{1} << 40));
+  own(app.add_option("--count", options->count, "hnsw-file: how many damaged files"))
+      ->check(in_range(int64_t{1}, int64_t{1} << 40));
+  own(app.add_option("--seed", options->seed, "hnsw-file: of the damage"));
   app.add_flag("--json", options->json, "One JSON document on stdout");
 }
 
