@@ -16,6 +16,7 @@
 #include "kernel_check_bench.h"
 #include "kernel_check_matmul.h"
 #include "kernel_check_planted.h"
+#include "kernel_check_vectors.h"
 
 namespace ruvltra::kernel_check {
 namespace {
@@ -57,6 +58,7 @@ bool check_all(const KernelTable& scalar, std::span<const std::string_view> form
       check_activations(scalar, table, report);
       check_rows(scalar, table, report);
       check_attention(scalar, table, report);
+      check_vectors(scalar, table, report);
     }
     for (const FormatInfo& info : kFormats) {
       if (!everything && std::ranges::count(formats, format_of(info.type).name) == 0) continue;
@@ -81,6 +83,7 @@ int run(const Options& options) {
   if (options.formats.empty()) {
     ok &= catches_planted_faults(scalar);
     ok &= catches_planted_attention_faults(scalar);
+    ok &= catches_planted_vector_faults(scalar);
   }
   fmt::print("{}\n", ok ? "PASS" : "FAIL");
   return ok ? 0 : 1;

@@ -49,7 +49,7 @@ struct HookState {
 // What a task had come to. Its text, its hidden states, or both.
 struct State {
   std::string text;  // at most 64 KiB
-  std::optional<HookState> hooks;
+  std::optional<HookState> hooks = {};
   int64_t time_us = 0;  // 0: when it is added
 };
 
@@ -144,7 +144,7 @@ struct PatternHit {
 };
 
 struct PatternFilter {
-  std::optional<PatternKind> kind;
+  std::optional<PatternKind> kind = {};
   // The gates of injection: similarity and LCB high enough to be of use. Off: whatever is nearest.
   bool gated = true;
 };

@@ -207,6 +207,7 @@ Result<EngineLoop::Ticket> EngineLoop::submit_request(std::vector<TokenId> promp
   active->spec = sequence_spec(std::move(prompt), params, treatment);
   active->spec.owner = active.get();
   active->record = std::move(record);
+  active->watch = watch_for(params, treatment, active->spec.prompt);
   active->answers.resize(n_choices);
   for (Answer& answer : active->answers) answer.stops = StreamText(params.stop);
   active->n_open = n_choices;

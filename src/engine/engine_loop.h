@@ -19,6 +19,7 @@
 #include "engine/step_cost.h"
 #include "engine/token_stream.h"
 #include "ruvltra/error.h"
+#include "ruvltra/hooks.h"
 #include "ruvltra/types.h"
 #include "text/stream_text.h"
 #include "text/tokenizer.h"
@@ -74,6 +75,11 @@ class EngineLoop {
   void stop();
   EngineStats stats() const;
 
+  // Tells `observer` every answer to a request that it wants and that is submitted from now on, with what the
+  // hooks saw after `layers` (ascending). Null: nobody. Waits for the step that is running. Errors:
+  // memory.exhausted, engine.stopped.
+  Result<void> observe(std::shared_ptr<RequestObserver> observer, std::vector<int> layers);
+
   // Work of another kind that needs the loop's thread and memory: called once between every two steps until
   // it returns true. Waits for that. Errors: engine.stopped (busy); memory.exhausted if it threw bad_alloc.
   using Piece = std::function<bool(Runner&)>;
@@ -82,6 +88,19 @@ class EngineLoop {
  private:
   using Clock = TokenStream::Clock;
 
+  // What an observer is to be told of one answer, so far.
+  struct Watched {
+    std::vector<double> sum;  // (layers, d_model)
+    size_t n_summed = 0;
+    std::vector<TokenId> output;
+  };
+  struct Watch {
+    std::shared_ptr<RequestObserver> observer;
+    std::string tenant, session, task;
+    std::vector<int> layers;
+    std::vector<TokenId> prompt;
+    std::vector<Watched> answers;  // (n)
+  };
   // One of the n answers of a request.
   struct Answer {
     Sequence* sequence = nullptr;  // null before it is forked off and after its end
@@ -101,8 +120,9 @@ class EngineLoop {
     bool greedy = false;  // takes the likeliest token: no row of logits needed
     bool ignore_eos = false;
     SequenceSpec spec;
-    std::vector<TokenId> record;  // of replay(), else empty
-    std::vector<Answer> answers;  // (n)
+    std::vector<TokenId> record;   // of replay(), else empty
+    std::unique_ptr<Watch> watch;  // while somebody observes
+    std::vector<Answer> answers;   // (n)
     size_t n_open = 0;
     size_t n_cached = 0;
     Clock::time_point submitted, begun, paused_since;
@@ -124,6 +144,8 @@ class EngineLoop {
     std::vector<std::unique_ptr<Active>> submitted;
     std::vector<RequestId> cancelled;
     std::vector<SideWork*> side_work;
+    std::shared_ptr<RequestObserver> observer;
+    std::vector<int> hook_layers;
 
     void ring();
   };
@@ -149,6 +171,10 @@ class EngineLoop {
   bool do_step();
   bool begin_admitted(const StepPlan& plan);
   bool begin(Sequence& sequence);
+  std::unique_ptr<Watch> watch_for(const GenerateParams& params, const Treatment& treatment,
+                                   std::span<const TokenId> prompt) const;
+  void watch_row(Active& active, const Sequence& sequence, size_t row, TokenId token);
+  void tell_observer(Active& active, size_t choice, FinishReason reason);
   void start_drafting(Answer& answer, const Sequence& sequence);
   void stop_drafting(Active& active);
   void propose();

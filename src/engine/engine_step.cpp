@@ -219,12 +219,14 @@ bool EngineLoop::begin(Sequence& sequence) try {
 RowOutput EngineLoop::run_step(const StepPlan& plan) {
   RowOutput form = RowOutput::kBest;
   size_t n_decode = 0;
+  bool taps = false;
   runner_.begin();
   for (const StepEntry& entry : plan.entries) {
     const Sequence& sequence = *entry.sequence;
     Active& active = *static_cast<Active*>(sequence.spec.owner);
     if (entry.wants_row && !active.greedy) form = RowOutput::kLogits;
     if (!entry.is_prefill) n_decode += entry.n_tokens;
+    taps |= entry.wants_row && active.watch != nullptr;
     std::span tokens =
         std::span(sequence.tokens).subspan(entry.first_position, entry.n_tokens - entry.n_draft);
     if (entry.n_draft > 0) {
@@ -242,7 +244,7 @@ RowOutput EngineLoop::run_step(const StepPlan& plan) {
                  .writes = entry.first_position >= sequence.table.n_tokens});
   }
   const auto begin = Clock::now();
-  runner_.run(form, unused_);
+  runner_.run(form, unused_, taps);
   cost_.learn(n_decode, plan.n_rows - n_decode, 1e3 * seconds_between(begin, Clock::now()));
   scheduler_.set_cost(cost_.model());
   return form;
@@ -308,6 +310,7 @@ std::optional<TokenId> EngineLoop::draw_token(Sequence& sequence, size_t row, Ro
   }
   if (!active.record.empty()) sampled->token = active.record[sequence.n_output()];
   const TokenId token = sampled->token;
+  if (active.watch) watch_row(active, sequence, row, token);
   sampled->was_drafted = token == proposal;
   answer.sampler->accept(token);
   answer.n_accepted += token == proposal;
@@ -372,6 +375,7 @@ void EngineLoop::end_answer(Active& active, size_t choice, FinishReason reason,
     --n_unfinished_;
     ended_.push_back(active.id);
   }
+  if (active.watch) tell_observer(active, choice, reason);
   active.stream->put({.choice = static_cast<int>(choice), .token = {}, .outcome = std::move(outcome)});
   ++(reason == FinishReason::kCancelled ? now_.n_cancelled
      : reason == FinishReason::kTimeout ? now_.n_timeouts

@@ -44,11 +44,28 @@ void Runner::add(const StepPart& part) {
   rows_.want_last(RowOutput::kLogits, part.n_wanted);
 }
 
-void Runner::run(RowOutput form, std::span<const TokenId> never_best) {
+Result<void> Runner::set_tap_layers(std::vector<int> layers) {
+  ASSIGN_OR_RETURN(taps_,
+                   AlignedBuffer<float>::make(layers.size() * options_.max_wanted * weights_->shape.d_model));
+  tap_layers_ = std::move(layers);
+  return {};
+}
+
+void Runner::run(RowOutput form, std::span<const TokenId> never_best, bool taps) {
   rows_.change(RowOutput::kLogits, form);
   StepInput in = rows_.input();
   in.never_best = never_best;
-  forward(ctx_, *weights_, kv_, workspace_, in, {.logits = logits_.span(), .best = best_});
+  if (taps) {
+    in.tap_layers = tap_layers_;
+    in.tap_wanted_rows = true;
+  }
+  forward(ctx_, *weights_, kv_, workspace_, in,
+          {.logits = logits_.span(), .taps = taps_.span(), .best = best_});
+}
+
+std::span<const float> Runner::tap(size_t l, size_t i) const {
+  const size_t d_model = weights_->shape.d_model;
+  return taps_.span().subspan((l * n_wanted_ + i) * d_model, d_model);
 }
 
 std::span<const float> Runner::logits(size_t i) const {

@@ -45,13 +45,20 @@ class Runner {
   void add(const StepPart& part);
   size_t n_rows() const { return rows_.n_rows(); }
 
+  // Makes room for the residual stream of wanted rows after these layers (ascending; none: no taps). Between
+  // steps. Error: memory.exhausted.
+  Result<void> set_tap_layers(std::vector<int> layers);
+  std::span<const int> tap_layers() const { return tap_layers_; }
+
   // `form` is kLogits, or kBest if no wanted row is needed in full. never_best: ascending, tokens kBest
-  // leaves out.
-  void run(RowOutput form, std::span<const TokenId> never_best);
+  // leaves out. With `taps` the wanted rows' residual streams are kept, too.
+  void run(RowOutput form, std::span<const TokenId> never_best, bool taps = false);
 
   // Of the i-th row that was wanted; valid until the next run().
   std::span<const float> logits(size_t i) const;  // (n_logits)
   const BestLogit& best(size_t i) const { return best_[i]; }
+  // After tap_layers()[l], if the step had taps.
+  std::span<const float> tap(size_t l, size_t i) const;  // (d_model)
 
  private:
   Runner(const Ctx& ctx, const Weights& weights, const Options& options, KvPool kv, Workspace workspace,
@@ -64,6 +71,8 @@ class Runner {
   Workspace workspace_;
   AlignedBuffer<float> logits_;  // (max_wanted, n_logits)
   std::vector<BestLogit> best_;  // (max_wanted)
+  std::vector<int> tap_layers_;
+  AlignedBuffer<float> taps_;  // (tap_layers, max_wanted, d_model), packed to the step's wanted rows
   StepRows rows_;
   size_t n_wanted_ = 0;  // in the step
 };

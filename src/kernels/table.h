@@ -1,5 +1,5 @@
 // The kernel table: one function pointer per operation, filled once per ISA. Contracts of the groups stand in
-// matmul.h, activations.h, rows.h and attention.h beside this file; the arithmetic is that of docs/kernels.md
+// matmul.h, activations.h, rows.h, attention.h and vectors.h beside this file; the arithmetic is that of docs/kernels.md
 // section 1, so every ISA gives the same bits.
 //
 // Files under kernels/<isa>/ are compiled with that ISA's flags. They use raw pointers, C headers and
@@ -11,6 +11,7 @@
 #include "kernels/attention.h"
 #include "kernels/matmul.h"
 #include "kernels/rows.h"
+#include "kernels/vectors.h"
 
 namespace ruvltra {
 
@@ -20,6 +21,7 @@ struct KernelTable {
   ActivationKernels activations;
   RowKernels rows;
   AttentionKernels attention;
+  VectorKernels vectors;
 };
 
 }  // namespace ruvltra

@@ -146,7 +146,14 @@ class Forward {
     const auto found = std::find(in_.tap_layers.begin(), in_.tap_layers.end(), static_cast<int>(layer));
     if (found == in_.tap_layers.end()) return;
     const auto index = static_cast<size_t>(found - in_.tap_layers.begin());
-    std::copy_n(ws_.x_.data(), n_ * shape_.d_model, out_.taps.data() + index * n_ * shape_.d_model);
+    float* to = out_.taps.data() + index * n_tapped_ * shape_.d_model;
+    if (!in_.tap_wanted_rows) {
+      std::copy_n(ws_.x_.data(), n_ * shape_.d_model, to);
+      return;
+    }
+    for (size_t t = 0; t < n_; ++t) {
+      if (in_.rows_wanted[t] != RowOutput::kNone) to = std::copy_n(x(t), shape_.d_model, to);
+    }
   }
 
   ActivationFormat format_for(const PackedMatrix& w) const {
@@ -193,7 +200,8 @@ class Forward {
     CHECK(out_.best.size() >= n_best);
     CHECK(out_.logits.size() >= n_logits * shape_.n_logits() &&
           out_.hidden.size() >= n_hidden * shape_.d_model);
-    CHECK(out_.taps.size() >= in_.tap_layers.size() * n_ * shape_.d_model);
+    n_tapped_ = in_.tap_wanted_rows ? n_logits + n_hidden + n_best : n_;
+    CHECK(out_.taps.size() >= in_.tap_layers.size() * n_tapped_ * shape_.d_model);
     CHECK(in_.stop_after_layer < static_cast<int>(shape_.n_layers));
     CHECK(in_.stop_after_layer < 0 || n_logits + n_hidden + n_best == 0);
   }
@@ -206,6 +214,7 @@ class Forward {
   const StepInput& in_;
   const StepOutput& out_;
   const size_t n_;
+  size_t n_tapped_ = 0;  // rows a tap copies
 };
 
 void forward(const Ctx& ctx, const Weights& weights, KvPool& kv, Workspace& workspace, const StepInput& in,

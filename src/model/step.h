@@ -39,6 +39,7 @@ struct StepInput {
   std::span<const StepSequence> sequences;
   std::span<const TokenId> never_best;  // ascending; tokens that kBest leaves out
   std::span<const int> tap_layers;      // ascending; residual stream after these layers
+  bool tap_wanted_rows = false;         // taps of wanted rows alone, packed like their outputs
   int stop_after_layer = -1;            // >= 0: run no further and give taps only (no row may be wanted)
 
   size_t n_tokens() const { return tokens.size(); }
@@ -49,7 +50,7 @@ struct StepInput {
 struct StepOutput {
   std::span<float> logits = {};    // (rows wanting logits, n_logits)
   std::span<float> hidden = {};    // (rows wanting hidden, d_model)
-  std::span<float> taps = {};      // (tap_layers, n, d_model)
+  std::span<float> taps = {};      // (tap_layers, n or wanted rows of any form, d_model)
   std::span<BestLogit> best = {};  // (rows wanting the best token); its row is the token
 };
 
