@@ -152,8 +152,7 @@ TEST_F(PatternBankTest, ClustersAreReplacedNotAppendedAndFollowTheTopics) {
     EXPECT_EQ(row.cluster, *patterns.cluster_of(row.embedding));
   }
   const auto clusters = store.clusters();
-  for (const ClusterRecord& cluster : *clusters)
-    EXPECT_EQ(cluster.n_members, members[cluster.cluster]);
+  for (const ClusterRecord& cluster : *clusters) EXPECT_EQ(cluster.n_members, members[cluster.cluster]);
   EXPECT_EQ(patterns.cluster_of(std::vector<float>(8)).error().id, "bank.embedding");
   const auto expected = *patterns.cluster_of(embedder.embed("topic1", "")->values);
   open();
@@ -235,8 +234,10 @@ TEST_F(PatternBankTest, GraphIndexIsBuiltInTheBackgroundAndKeptInItsFile) {
   const auto id = add("topic3", "new", "b");
   open(options);
   EXPECT_EQ(bank->status().n_rebuilds, 0u) << bank->status().last_rejected;
-  EXPECT_EQ(bank->search("topic3", 1, {"b", ""})->at(0).id, id);
+  EXPECT_EQ(bank->search("topic3", 1, {"b", ""}, {.gated = false})->at(0).id, id);
   EXPECT_EQ(bank->status().index_rows, 1501u);
+
+  ASSERT_TRUE(bank->checkpoint().has_value());
 
   // Without a row that the file has, it is dropped.
   ASSERT_TRUE(store.change_patterns(std::vector{id}, {}).has_value());
