@@ -120,8 +120,10 @@ struct MediumConfig {
 
   SonaHooks sona_hooks;
   SonaConfig sona_config;
-  bool enable_reasoning_bank = false;
-  bool enable_agent_routing = false;
+  bool enable_reasoning_bank = false;  // recorded trajectories become bank items
+  bool enable_agent_routing = false;   // decisions and their outcomes are recorded as trajectories
+  // What enable_sona() keeps; empty: a folder of its own that goes with the model.
+  std::filesystem::path data_dir;
 
   EngineConfig engine;
 

@@ -15,9 +15,8 @@ namespace ruvltra {
 struct HookStates {
   std::vector<int> layers;  // ascending
   size_t d_model = 0;
-  std::vector<float> prompt_last;  // (layers, d_model) of the prompt's last token
-  std::vector<float> completion;   // (layers, d_model) mean over the answer's tokens that were computed
-  size_t n_completion = 0;         // how many: all but the last one drawn
+  std::vector<float> mean;  // (layers, d_model) over the answer's tokens that were computed
+  size_t n_tokens = 0;      // how many: all but the last one drawn
 };
 
 // One answer, complete or cut off.
@@ -25,6 +24,7 @@ struct AnsweredRequest {
   RequestId id = 0;
   int choice = 0;
   std::string tenant, session;
+  std::string task;  // Treatment::task
   std::vector<TokenId> prompt, output;
   FinishReason reason = FinishReason::kLength;
   HookStates hooks;

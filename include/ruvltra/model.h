@@ -21,6 +21,8 @@
 
 namespace ruvltra {
 
+class Sona;  // sona.h
+
 struct Logits {
   size_t n_tokens = 0, n_vocab = 0;
   std::vector<float> values;  // (n_tokens, n_vocab)
@@ -44,8 +46,8 @@ struct LoadOptions {
 class MediumModel {
  public:
   // Reads and checks the file, takes the memory of weights, KV cache and steps, and starts the engine. The
-  // file's metadata rules over the shape in `config`. Learning and routing are not built yet:
-  // asking for more of them than the variant's preset does is config.not_built. Errors: config.*, gguf.*,
+  // file's metadata rules over the shape in `config`. Adapters that learn are not built yet: LearnMode::kOn
+  // is config.not_built. Errors: config.*, gguf.*,
   // model.*, weights.*, tokenizer.*, memory.limit, isa.*.
   static Result<MediumModel> load(const std::filesystem::path& gguf, MediumConfig config = {},
                                   const LoadOptions& options = {});
@@ -101,6 +103,18 @@ class MediumModel {
                                    Pooling pooling = Pooling::kMean);
 
   Engine& engine();
+
+  // Starts the learning system on config().data_dir: opens the store, and fits the basis of embeddings where
+  // there is none for this model (a pass over some 600 short texts; on_text may be empty). The configured
+  // hooks, scaled to the model's depth, or explicit ones, never scaled. Nothing that the model answers
+  // changes. Errors: config.sona_hooks.layers, learning.enabled (it is on), store.*, file.*, basis.*.
+  Result<void> enable_sona(const std::function<void(size_t done, size_t total)>& on_text = {});
+  Result<void> enable_sona_with_hooks(std::span<const int> layers,
+                                      const std::function<void(size_t done, size_t total)>& on_text = {});
+  // Null while it is off.
+  Sona* sona() noexcept;
+  // Stops it; what was recorded stays in the folder. No router or bank of it may be in use.
+  void disable_sona();
 
  private:
   struct Impl;

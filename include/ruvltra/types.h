@@ -121,6 +121,7 @@ struct Treatment {
   bool speculate = true;       // where the engine does (MediumConfig::use_speculative_decoding)
   std::string session;         // a conversation of the tenant, for what is learned from it
   bool record = true;          // the answer may be recorded, where the model does (SonaConfig::learn)
+  std::string task;            // what it is recorded under; empty: the last message, or the prompt's text
 };
 
 // Token ids, text that is continued as it is, or messages for the model's chat template.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "api/fresh_pass.h"
 #include "api/model_parts.h"
 #include "base/fail.h"
 #include "base/utf8.h"
@@ -15,11 +16,6 @@ struct MediumModel::Impl {
   std::unique_ptr<Engine> engine;  // stops before the parts go
 
   Result<Generation> generate(Prompt prompt, const GenerateParams& params);
-  // Passes the tokens of a fresh sequence through the model, a step at a time between those of the engine.
-  // complete(in, begin) says what a step beginning with token `begin` gives; done(begin, n) takes it.
-  template <class Complete, class Done>
-  Result<void> pass(std::span<const TokenId> tokens, size_t n_layers, SingleSequence::Rows rows,
-                    Complete&& complete, Done&& done);
   Result<void> check_tokens(std::span<const TokenId> tokens) const;
 };
 
@@ -128,25 +124,6 @@ Result<void> MediumModel::Impl::check_tokens(std::span<const TokenId> tokens) co
   return check_ids(tokens, parts->config.vocab_size);
 }
 
-template <class Complete, class Done>
-Result<void> MediumModel::Impl::pass(std::span<const TokenId> tokens, size_t n_layers,
-                                     SingleSequence::Rows rows, Complete&& complete, Done&& done) {
-  ModelShape shape = parts->weights.shape;
-  shape.n_layers = n_layers;  // layers that are not computed need no room
-  const size_t n_pages = KvPool::pages_for(tokens.size());
-  ASSIGN_OR_RETURN(KvPool kv, KvPool::make(shape, parts->config.paged_config.kv_type, n_pages));
-  SingleSequence sequence(0, n_pages);
-  return parts->loop->between_steps([&](Runner& runner) {
-    const size_t begin = sequence.n_tokens();
-    const size_t n = std::min(tokens.size() - begin, runner.options().max_rows);
-    StepInput in = sequence.append(tokens.subspan(begin, n), rows);
-    const StepOutput out = complete(in, begin);
-    ruvltra::forward(runner.ctx(), runner.weights(), kv, runner.workspace(), in, out);
-    done(begin, n);
-    return begin + n == tokens.size();
-  });
-}
-
 Result<Logits> MediumModel::forward(std::span<const TokenId> tokens, std::span<const int> positions) {
   RETURN_IF_ERROR(impl_->check_tokens(tokens));
   for (size_t t = 0; t < std::max(positions.size(), tokens.size()) && !positions.empty(); ++t) {
@@ -164,8 +141,8 @@ Result<Logits> MediumModel::forward(std::span<const TokenId> tokens, std::span<c
   logits.n_tokens = tokens.size();
   logits.n_vocab = shape.n_vocab;
   logits.values.resize(tokens.size() * shape.n_vocab);
-  RETURN_IF_ERROR(impl_->pass(
-      tokens, shape.n_layers, SingleSequence::Rows::kAll,
+  RETURN_IF_ERROR(fresh_pass(
+      *impl_->parts, tokens, shape.n_layers, SingleSequence::Rows::kAll,
       [&](StepInput& in, size_t begin) {
         return StepOutput{
             .logits = std::span(logits.values).subspan(begin * shape.n_vocab, in.n_tokens() * shape.n_vocab)};
@@ -187,8 +164,8 @@ Result<std::vector<float>> MediumModel::embed(std::span<const TokenId> tokens, i
       d_model);  // (rows of a step, d_model)
   std::vector<double> sum(d_model);
   const size_t first = pooling == Pooling::kMean ? 0 : tokens.size() - 1;
-  RETURN_IF_ERROR(impl_->pass(
-      tokens, static_cast<size_t>(last) + 1, SingleSequence::Rows::kNone,
+  RETURN_IF_ERROR(fresh_pass(
+      *impl_->parts, tokens, static_cast<size_t>(last) + 1, SingleSequence::Rows::kNone,
       [&](StepInput& in, size_t) {
         in.tap_layers = std::span(&last, 1);
         in.stop_after_layer = last;

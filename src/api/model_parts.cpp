@@ -25,12 +25,13 @@ void apply_shape(const ModelShape& shape, MediumConfig& config) {
 // What a configuration asks for beyond its variant must be there.
 Result<void> check_built(const MediumConfig& config) {
   const MediumConfig preset = MediumConfig::preset(config.variant);
+  if (config.sona_config.learn == LearnMode::kOn) {
+    return fail(ErrorKind::kUnsupported, "config.not_built",
+                "config.sona_config.learn: expected off or record, adapters do not learn in this version");
+  }
   const std::pair<const char*, bool> asked[] = {
       {"use_paged_attention", config.use_paged_attention != preset.use_paged_attention},
       {"use_flash_attention", config.use_flash_attention != preset.use_flash_attention},
-      {"sona_config.learn", config.sona_config.learn != preset.sona_config.learn},
-      {"enable_reasoning_bank", config.enable_reasoning_bank != preset.enable_reasoning_bank},
-      {"enable_agent_routing", config.enable_agent_routing != preset.enable_agent_routing},
   };
   for (const auto& [field, changed] : asked) {
     if (changed) {

@@ -79,7 +79,10 @@ TEST(Trajectory, FinalQualityIsTheMostExplicitOne) {
   EXPECT_GT(t.created_us, 0);
   EXPECT_EQ(t.final_quality(), std::nullopt);
   EXPECT_EQ(t.final_source(), QualitySource::kNone);
-  t.add_state({"write a parser", {}, 77}).add_action("plan").add_action("generate", 0.9).add_action("fix", 0.5);
+  t.add_state({"write a parser", {}, 77})
+      .add_action("plan")
+      .add_action("generate", 0.9)
+      .add_action("fix", 0.5);
   EXPECT_DOUBLE_EQ(*t.final_quality(), 0.7);  // actions without a quality do not count
   EXPECT_EQ(t.final_source(), QualitySource::kActions);
   t.set_verdict(Verdict::partial(0.4));

@@ -106,6 +106,11 @@ size_t utf8_incomplete_tail(std::string_view text) {
   return 0;
 }
 
+std::string_view utf8_cut(std::string_view text, size_t max_bytes) {
+  text = text.substr(0, max_bytes);
+  return text.substr(0, text.size() - utf8_incomplete_tail(text));
+}
+
 std::string utf8_replace_invalid(std::string_view text) {
   std::string out;
   size_t i = 0;

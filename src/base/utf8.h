@@ -24,6 +24,9 @@ inline bool utf8_is_valid(std::string_view text) { return utf8_valid_prefix(text
 // 1..3 if `text` ends in the beginning of a sequence that more bytes could still make valid; else 0.
 size_t utf8_incomplete_tail(std::string_view text);
 
+// The longest beginning of at most max_bytes that does not end inside a sequence. *Requires*: valid UTF-8.
+std::string_view utf8_cut(std::string_view text, size_t max_bytes);
+
 // Each maximal invalid part replaced by U+FFFD.
 std::string utf8_replace_invalid(std::string_view text);
 

@@ -44,13 +44,13 @@ std::unique_ptr<EngineLoop::Watch> EngineLoop::watch_for(const GenerateParams& p
   if (!watch->observer || !treatment.record || !watch->observer->wants(treatment)) return nullptr;
   watch->tenant = treatment.tenant;
   watch->session = treatment.session;
+  watch->task = treatment.task;
   watch->prompt.assign(prompt.begin(), prompt.end());
   const size_t n_values = watch->layers.size() * runner_.weights().shape.d_model;
   const size_t n_longest =
       std::min(options_.steps.max_positions - prompt.size(), static_cast<size_t>(params.max_tokens));
   watch->answers.resize(static_cast<size_t>(params.n));
   for (Watched& answer : watch->answers) {
-    answer.prompt_last.resize(n_values);
     answer.sum.resize(n_values);
     answer.output.reserve(n_longest);
   }
@@ -58,8 +58,8 @@ std::unique_ptr<EngineLoop::Watch> EngineLoop::watch_for(const GenerateParams& p
 }
 
 // Each drawn token has one row, whatever the batch, the chunks and the drafts: the sums run over an answer's
-// own tokens in order. Called before the token is appended. The prompt's rows but the last are not seen: they
-// may come from the prefix cache.
+// own tokens in order. Called before the token is appended. The prompt's rows are not summed: they may come
+// from the prefix cache.
 void EngineLoop::watch_row(Active& active, const Sequence& sequence, size_t row, TokenId token) {
   Watch& watch = *active.watch;
   if (!std::equal(watch.layers.begin(), watch.layers.end(), runner_.tap_layers().begin(),
@@ -70,21 +70,14 @@ void EngineLoop::watch_row(Active& active, const Sequence& sequence, size_t row,
   Watched& answer = watch.answers[sequence.choice];
   const size_t d_model = runner_.weights().shape.d_model;
   const auto eps = static_cast<double>(runner_.weights().shape.rms_eps);
-  const bool of_prompt = sequence.n_output() == 0;
+  answer.output.push_back(token);
+  if (sequence.n_output() == 0) return;  // drawn from the prompt's last row
   for (size_t l = 0; l < watch.layers.size(); ++l) {
     const std::span<const float> x = runner_.tap(l, row);
     const double scale = inverse_rms(x, eps);
-    for (size_t i = 0; i < d_model; ++i) {
-      const double n = static_cast<double>(x[i]) * scale;
-      if (of_prompt) {
-        answer.prompt_last[l * d_model + i] = static_cast<float>(n);
-      } else {
-        answer.sum[l * d_model + i] += n;
-      }
-    }
+    for (size_t i = 0; i < d_model; ++i) answer.sum[l * d_model + i] += static_cast<double>(x[i]) * scale;
   }
-  answer.n_summed += !of_prompt;
-  answer.output.push_back(token);
+  ++answer.n_summed;
 }
 
 void EngineLoop::tell_observer(Active& active, size_t choice, FinishReason reason) try {
@@ -94,16 +87,16 @@ void EngineLoop::tell_observer(Active& active, size_t choice, FinishReason reaso
                        .choice = static_cast<int>(choice),
                        .tenant = watch.tenant,
                        .session = watch.session,
+                       .task = watch.task,
                        .prompt = watch.prompt,
                        .output = std::move(answer.output),
                        .reason = reason,
                        .hooks = {.layers = watch.layers,
                                  .d_model = runner_.weights().shape.d_model,
-                                 .prompt_last = std::move(answer.prompt_last),
-                                 .completion = std::vector<float>(answer.sum.size()),
-                                 .n_completion = answer.n_summed}};
+                                 .mean = std::vector<float>(answer.sum.size()),
+                                 .n_tokens = answer.n_summed}};
   for (size_t i = 0; i < answer.sum.size() && answer.n_summed > 0; ++i)
-    told.hooks.completion[i] = static_cast<float>(answer.sum[i] / static_cast<double>(answer.n_summed));
+    told.hooks.mean[i] = static_cast<float>(answer.sum[i] / static_cast<double>(answer.n_summed));
   watch.observer->answered(std::move(told));
 } catch (const std::bad_alloc&) {
   // Not told: observing never fails an answer.

@@ -88,16 +88,15 @@ class EngineLoop {
  private:
   using Clock = TokenStream::Clock;
 
-  // What an observer is to be told of one answer: of its prompt's last token, and of its own so far.
+  // What an observer is to be told of one answer, so far.
   struct Watched {
-    std::vector<float> prompt_last;  // (layers, d_model)
-    std::vector<double> sum;         // (layers, d_model)
+    std::vector<double> sum;  // (layers, d_model)
     size_t n_summed = 0;
     std::vector<TokenId> output;
   };
   struct Watch {
     std::shared_ptr<RequestObserver> observer;
-    std::string tenant, session;
+    std::string tenant, session, task;
     std::vector<int> layers;
     std::vector<TokenId> prompt;
     std::vector<Watched> answers;  // (n)

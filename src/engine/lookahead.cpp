@@ -122,7 +122,7 @@ double Lookahead::rate_of(const DraftHistory& history, DraftOrigin origin, size_
   return history.acceptance[index_of(origin)].rate(c);
 }
 
-void Lookahead::learn(DraftHistory& history, const Verdict& verdict) {
+void Lookahead::learn(DraftHistory& history, const DraftVerdict& verdict) {
   const auto learn_from = [&](Acceptance& acceptance, double weight) {
     for (size_t i = 0; i < verdict.n_judged; ++i)
       acceptance.judged(verdict.classes[i], i < verdict.n_accepted, weight);
@@ -178,7 +178,7 @@ bool Lookahead::draft_on(const DraftHistory& history, double survival, size_t n_
   return survival * worth(model, row) > price(times_.draft() / static_cast<double>(n_sharing));
 }
 
-size_t Lookahead::model_length(const DraftHistory& history, const Verdict& made, size_t n_rows) const {
+size_t Lookahead::model_length(const DraftHistory& history, const DraftVerdict& made, size_t n_rows) const {
   if (!options_.adaptive) return made.n;
   const Acceptance& model = history.acceptance[index_of(DraftOrigin::kModel)];
   size_t best = 0;
@@ -219,7 +219,7 @@ void Lookahead::try_now(DraftHistory& history, DraftOrigin origin) {
   probe.interval = std::min(2 * probe.interval, kLastProbe);
 }
 
-void Lookahead::tried(DraftHistory& history, const Verdict& verdict, bool was_probe, size_t n_rows) const {
+void Lookahead::tried(DraftHistory& history, const DraftVerdict& verdict, bool was_probe, size_t n_rows) const {
   DraftHistory::Probe& probe = history.probes[index_of(verdict.origin)];
   const Acceptance& lookup = history.acceptance[index_of(DraftOrigin::kLookup)];
   const bool pays = verdict.origin == DraftOrigin::kModel

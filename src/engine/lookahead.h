@@ -81,7 +81,7 @@ struct DraftHistory {
 };
 
 // A proposal's class and whether it was confirmed; those after the first refused one were not judged.
-struct Verdict {
+struct DraftVerdict {
   DraftOrigin origin = DraftOrigin::kLookup;
   size_t n = 0;                         // proposed
   size_t n_judged = 0, n_accepted = 0;  // n_judged is n_accepted or one more
@@ -107,7 +107,7 @@ class Lookahead {
   void learn(size_t n_rows, size_t n_tokens, double step_ms, double draft_ms);
   // A proposal of class c came up, verified or not.
   void saw(DraftHistory& history, DraftOrigin origin, size_t c);
-  void learn(DraftHistory& history, const Verdict& verdict);
+  void learn(DraftHistory& history, const DraftVerdict& verdict);
   static double rate_of(const DraftHistory& history, DraftOrigin origin, size_t c);
 
   // For a sequence whose row comes on top of the step's n_rows - 1 others.
@@ -121,7 +121,7 @@ class Lookahead {
   bool draft_on(const DraftHistory& history, double survival, size_t n_made, size_t n_rows,
                 size_t n_sharing) const;
   // And how many of the n made to verify, given their classes.
-  size_t model_length(const DraftHistory& history, const Verdict& made, size_t n_rows) const;
+  size_t model_length(const DraftHistory& history, const DraftVerdict& made, size_t n_rows) const;
   // Tokens that drafting adds on average, less what its time is worth.
   double model_gain(const DraftHistory& history, size_t n_rows, size_t n_sharing) const;
 
@@ -131,7 +131,7 @@ class Lookahead {
   // A source is tried now: the next time is twice as far away,
   static void try_now(DraftHistory& history, DraftOrigin origin);
   // unless the verdict on its proposals is better than that. was_probe: they were made for a try.
-  void tried(DraftHistory& history, const Verdict& verdict, bool was_probe, size_t n_rows) const;
+  void tried(DraftHistory& history, const DraftVerdict& verdict, bool was_probe, size_t n_rows) const;
 
   // Tokens per unit of time, as measured.
   double rate() const { return units_ > 0 ? tokens_ / units_ : 1; }

@@ -33,7 +33,7 @@ Played play(Lookahead& rule, const World& world, size_t n_tokens, size_t n_rows_
   size_t n_steps = 0, n_proposed = 0, n_off = 0;
   const size_t n_rows = 1 + n_rows_of_others;
   while (tokens < static_cast<double>(n_tokens)) {
-    Verdict made;
+    DraftVerdict made;
     made.origin = DraftOrigin::kModel;
     double survival = 1;
     size_t n_drafted = 0;
@@ -158,11 +158,11 @@ TEST(Lookahead, LongMatchesAreFollowedFarther) {
   Lookahead rule({});
   DraftHistory history = rule.new_history();
   for (int i = 0; i < 200; ++i) {
-    Verdict sure;
+    DraftVerdict sure;
     sure.n = sure.n_judged = sure.n_accepted = 4;
     sure.classes.fill(static_cast<uint8_t>(match_class(12)));
     rule.learn(history, sure);
-    Verdict wrong;
+    DraftVerdict wrong;
     wrong.n = 2;
     wrong.n_judged = 1;
     wrong.classes.fill(static_cast<uint8_t>(match_class(3)));

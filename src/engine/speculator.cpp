@@ -205,7 +205,7 @@ void Speculator::trim(size_t n_rows) {
 }
 
 void Speculator::judge(Drafting& drafting, size_t n_granted, size_t n_judged, size_t n_accepted) {
-  Verdict& made = drafting.made;
+  DraftVerdict& made = drafting.made;
   made.n = n_granted;
   made.n_judged = n_judged;
   made.n_accepted = n_accepted;

@@ -1,0 +1,195 @@
+// The learning system of a model: what it records, remembers and routes by (docs/learning.md).
+//
+//   auto config = ruvltra::MediumConfig::agent();
+//   config.data_dir = "/var/lib/ruvltra";
+//   auto model = ruvltra::MediumModel::load("model.gguf", config);
+//   model->enable_sona();
+//   ruvltra::AgentRouter router(*model->sona());
+//   auto decision = router.route("Implement authentication system");
+//   router.feedback(decision->id, {.success = true});
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <future>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ruvltra/config.h"
+#include "ruvltra/error.h"
+#include "ruvltra/learning.h"
+#include "ruvltra/routing.h"
+#include "ruvltra/types.h"
+
+namespace ruvltra {
+
+struct SonaParts;
+
+// How good an answer was, as somebody who knows says. Absent members say nothing.
+struct Signal {
+  std::optional<double> quality;  // 0..1
+  std::optional<bool> success;    // true is quality 1, false 0
+  std::string correction;         // the text that should have been the answer
+  QualitySource source = QualitySource::kPerson;
+  std::string feedback_id;  // makes it idempotent: the same again is nothing new
+};
+
+// Texts worth having again, and what became of using them.
+//
+// Thread safety: all functions from any thread.
+class ReasoningBank {
+ public:
+  // Errors: learning.pattern (no text, too long), learning.quality, store.*.
+  Result<PatternId> store(const PatternItem& item, const Scope& scope = {});
+  // The k best for `text` among the tenant's own, best first.
+  Result<std::vector<PatternHit>> search(std::string_view text, int k, const Scope& scope = {},
+                                         PatternFilter filter = {}) const;
+  // At most 3 items and 512 tokens of what passes the gates, as a block of text for a system message. To be
+  // chosen once per conversation; empty if nothing is near enough.
+  Result<ContextBlock> context_for(std::string_view task, const Scope& scope = {}) const;
+  // How well it went with these items in the prompt: moves their Beta. Error: learning.not_found.
+  Result<void> outcome(std::span<const PatternId> ids, double quality, const Scope& scope = {});
+  size_t size() const;
+  size_t capacity() const;
+  BankStatus status() const;
+
+ private:
+  friend class Sona;
+  explicit ReasoningBank(SonaParts& parts) : parts_(&parts) {}
+  SonaParts* parts_;
+};
+
+// The bank's upkeep: clusters, duplicates, size.
+//
+// Thread safety: all functions from any thread.
+class PatternBank {
+ public:
+  // k-means++ over the bank's embeddings, duplicates merged, pruned to capacity.
+  Result<ConsolidateReport> consolidate();
+  // The nearest centroid; empty before the first consolidate().
+  std::optional<int> cluster_of(std::span<const float> embedding) const;
+  // Down to n items, the weakest go; the number removed.
+  Result<size_t> prune_to(size_t n);
+
+ private:
+  friend class Sona;
+  explicit PatternBank(SonaParts& parts) : parts_(&parts) {}
+  SonaParts* parts_;
+};
+
+struct SonaStatus {
+  LearnMode mode = LearnMode::kOff;
+  std::vector<int> hooks_requested, hooks_effective;
+  bool hooks_scaled = false;
+  uint64_t space = 0;       // of embeddings
+  size_t n_directions = 0;  // their dimensions that are not zero
+  int embed_layer = 0;
+  std::string model_sha256;
+  std::filesystem::path folder;
+
+  size_t n_trajectories = 0, n_feedback = 0, n_decisions = 0;
+  uint64_t n_recorded = 0, n_overwritten = 0, n_record_failures = 0;  // answers, by themselves
+  std::string last_record_error;
+  uint64_t n_commits = 0, n_quarantined = 0;
+  bool writable = true;
+  std::string why_not;
+  uint64_t n_cache_hits = 0, n_cache_misses = 0;  // of embeddings
+
+  BankStatus bank;
+  RouterStatus router;
+};
+
+struct ImportReport {
+  size_t n_records = 0;
+  size_t n_agents = 0;
+};
+
+// Thread safety: all functions from any thread.
+class Sona {
+ public:
+  ~Sona();
+  Sona(const Sona&) = delete;
+  Sona& operator=(const Sona&) = delete;
+
+  // Stores it and, with enable_reasoning_bank, makes bank items of it; returns after the commit. States with
+  // text and without hook states are embedded first. Errors: learning.trajectory (names the field),
+  // learning.quality, learning.space (hook states of another space or other layers), store.*.
+  Result<TrajectoryId> record_trajectory(Trajectory trajectory, const Scope& scope = {});
+  // The same without waiting.
+  std::future<Result<TrajectoryId>> record_trajectory_async(Trajectory trajectory, const Scope& scope = {});
+  Result<Trajectory> trajectory(const TrajectoryId& id, const Scope& scope = {}) const;
+
+  // About an answer that was recorded by itself (RequestId of this process; the first of its choices), or a
+  // trajectory. A correction becomes a bank item. Errors: learning.not_found, learning.quality,
+  // learning.signal (nothing said), store.conflict.
+  Result<void> feedback(RequestId id, const Signal& signal, const Scope& scope = {});
+  Result<void> feedback(const TrajectoryId& id, const Signal& signal, const Scope& scope = {});
+  // The trajectory an answer was recorded as. Waits for the recorder. Error: learning.not_found.
+  Result<TrajectoryId> trajectory_of(RequestId id, int choice = 0);
+
+  // The unit vector of a text in the present space, by one pass to the embedding layer or from the cache.
+  Result<std::vector<float>> embed(std::string_view text, const Scope& scope = {});
+  // At every hook layer.
+  Result<HookState> hook_state(std::string_view text);
+
+  // Trains the tenant's router head on the outcomes so far, with EWC++; taken only if held-out outcomes are
+  // predicted no worse.
+  Result<HeadReport> train_head(const Scope& scope = {});
+  // Says that another kind of work begins: what was learned before is anchored.
+  Result<void> begin_task(const Scope& scope, std::string name);
+
+  // Everything of the tenant, or of one of its sessions, goes: rows, index, router.
+  Result<DeleteReport> delete_data(const std::string& tenant, const std::optional<std::string>& session = {});
+
+  // manifest.json (with the SHA-256 of the others), bank.jsonl, agents.json. Import verifies all of it before
+  // anything changes, and takes records into the tenant given.
+  Result<void> export_to(const std::filesystem::path& folder, const std::optional<std::string>& tenant = {});
+  Result<ImportReport> import_from(const std::filesystem::path& folder, const Scope& scope = {});
+
+  ReasoningBank& reasoning_bank();
+  PatternBank& pattern_bank();
+
+  // Waits until every answer ended before the call is stored.
+  void flush();
+  SonaStatus status() const;
+
+ private:
+  friend class MediumModel;
+  friend class AgentRouter;
+  explicit Sona(std::unique_ptr<SonaParts> parts);
+  std::unique_ptr<SonaParts> parts_;
+  ReasoningBank reasoning_bank_;
+  PatternBank pattern_bank_;
+};
+
+// Which agent a task belongs to, learned from what became of earlier decisions (docs/routing.md). All routers
+// of a Sona share registry, decisions and weights.
+//
+// Thread safety: all functions from any thread. Must not outlive its Sona.
+class AgentRouter {
+ public:
+  explicit AgentRouter(Sona& sona) : parts_(sona.parts_.get()) {}
+
+  // Errors: learning.empty_text, learning.text_too_long, routing.options, store.*.
+  Result<RoutingDecision> route(std::string_view task, const RouteOptions& options = {});
+  // Errors: learning.not_found, learning.quality, learning.signal, store.conflict, routing.agent.
+  Result<void> feedback(const DecisionId& decision, const RouteOutcome& outcome, const Scope& scope = {});
+
+  std::vector<AgentProfile> agents() const;
+  // Replaces the registry. Errors: routing.registry, store.*.
+  Result<void> set_agents(std::vector<AgentProfile> agents);
+  // Adds or replaces by id; the number read. PATH: a folder of Markdown files with front matter, or a JSON or
+  // TOML file. Errors: routing.registry, routing.front_matter naming file and line.
+  Result<size_t> import_agents(const std::filesystem::path& path);
+
+  RouterStatus status(const Scope& scope = {}) const;
+
+ private:
+  SonaParts* parts_;
+};
+
+}  // namespace ruvltra
