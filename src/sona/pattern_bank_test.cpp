@@ -49,7 +49,7 @@ class PatternBankTest : public testing::Test {
     return id.value_or(PatternId{});
   }
   ConsolidateReport consolidate(PatternBankOptions options = {}) {
-    PatternBank patterns(*bank, options);
+    PatternUpkeep patterns(*bank, options);
     auto report = patterns.consolidate();
     EXPECT_TRUE(report.has_value()) << report.error().message;
     return report.value_or(ConsolidateReport{});
@@ -132,7 +132,7 @@ TEST_F(PatternBankTest, ChainsDoNotCollapse) {
 TEST_F(PatternBankTest, ClustersAreReplacedNotAppendedAndFollowTheTopics) {
   open();
   for (int i = 0; i < 200; ++i) add("topic" + std::to_string(i % 8) + "|0.85|" + std::to_string(i), "text");
-  PatternBank patterns(*bank);
+  PatternUpkeep patterns(*bank);
   EXPECT_EQ(patterns.cluster_of(embedder.embed("topic1", "")->values).error().id, "bank.no_clusters");
   for (int round = 0; round < 3; ++round) {
     const auto report = patterns.consolidate();
@@ -156,7 +156,7 @@ TEST_F(PatternBankTest, ClustersAreReplacedNotAppendedAndFollowTheTopics) {
   EXPECT_EQ(patterns.cluster_of(std::vector<float>(8)).error().id, "bank.embedding");
   const auto expected = *patterns.cluster_of(embedder.embed("topic1", "")->values);
   open();
-  EXPECT_EQ(*PatternBank(*bank).cluster_of(embedder.embed("topic1", "")->values), expected)
+  EXPECT_EQ(*PatternUpkeep(*bank).cluster_of(embedder.embed("topic1", "")->values), expected)
       << "survives a restart";
   const auto id = add("topic1", "new");
   EXPECT_EQ(store.rows().at(id).cluster, expected);
@@ -169,13 +169,13 @@ TEST_F(PatternBankTest, PruneKeepsTheBest) {
     (i % 2 == 0 ? good : bad)
         .push_back(add("t" + std::to_string(i), "x", "local", PatternKind::kStrategy, i % 2 == 0));
   }
-  const auto report = PatternBank(*bank).prune_to(20);
+  const auto report = PatternUpkeep(*bank).prune_to(20);
   ASSERT_TRUE(report.has_value());
   EXPECT_EQ(report->n_before, 40u);
   EXPECT_EQ(report->n_after, 20u);
   for (const auto& id : good) EXPECT_TRUE(store.rows().contains(id));
   EXPECT_EQ(bank->status().index_rows, 20u);
-  EXPECT_EQ(PatternBank(*bank).prune_to(0)->n_after, 0u);
+  EXPECT_EQ(PatternUpkeep(*bank).prune_to(0)->n_after, 0u);
   const ConsolidateReport empty = consolidate();
   EXPECT_EQ(empty.n_clusters, 0u);
   EXPECT_EQ(empty.recall_after, 1);
