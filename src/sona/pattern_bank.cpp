@@ -40,7 +40,7 @@ void absorb(PatternRecord& keeper, const PatternRecord& other) {
 
 }  // namespace
 
-Result<ConsolidateReport> PatternBank::consolidate() {
+Result<ConsolidateReport> PatternUpkeep::consolidate() {
   if (busy_.exchange(true)) {
     return fail(ErrorKind::kBusy, "bank.busy", "the bank is being consolidated already");
   }
@@ -69,7 +69,7 @@ Result<ConsolidateReport> PatternBank::consolidate() {
   return report;
 }
 
-Result<int32_t> PatternBank::cluster_of(std::span<const float> embedding) const {
+Result<int32_t> PatternUpkeep::cluster_of(std::span<const float> embedding) const {
   RETURN_IF_ERROR(check_embedding(embedding));
   std::shared_ptr<const Bank::Clustering> clustering;
   {
@@ -82,7 +82,7 @@ Result<int32_t> PatternBank::cluster_of(std::span<const float> embedding) const 
   return nearest_centroid(clustering->centroids, embedding);
 }
 
-Result<PruneReport> PatternBank::prune_to(size_t n) {
+Result<PruneReport> PatternUpkeep::prune_to(size_t n) {
   PruneReport report;
   report.n_before = bank_.size();
   const Bank::Change change(bank_);
@@ -103,12 +103,12 @@ Result<PruneReport> PatternBank::prune_to(size_t n) {
   return report;
 }
 
-Result<std::vector<PatternBank::Item>> PatternBank::read_items() const {
+Result<std::vector<PatternUpkeep::Item>> PatternUpkeep::read_items() const {
   std::vector<Item> items;
   RETURN_IF_ERROR(bank_.store_.each_pattern([&](const PatternRecord& record) {
     const std::lock_guard lock(bank_.mutex_);
     const Bank::Entry* entry = bank_.find(record.id);
-    if (entry == nullptr || record.space != bank_.space_) return true;
+    if (entry == nullptr || entry->space != bank_.space_) return true;
     items.push_back({record.id, entry->group, record.embedding});
     return true;
   }));
@@ -117,7 +117,7 @@ Result<std::vector<PatternBank::Item>> PatternBank::read_items() const {
 
 // Each item, the surest first, takes in the duplicates that are still there: a star around it, never a chain
 // of items each only near to the next.
-Result<size_t> PatternBank::merge_duplicates(std::span<const Item> items) {
+Result<size_t> PatternUpkeep::merge_duplicates(std::span<const Item> items) {
   std::vector<std::pair<double, const Item*>> surest;
   {
     const std::lock_guard lock(bank_.mutex_);
@@ -138,7 +138,7 @@ Result<size_t> PatternBank::merge_duplicates(std::span<const Item> items) {
   return n_merged;
 }
 
-Result<size_t> PatternBank::merge_into(const Item& keeper) {
+Result<size_t> PatternUpkeep::merge_into(const Item& keeper) {
   const auto index = bank_.index();
   if (!index->contains(Bank::key_of(keeper.id))) return 0;  // merged already, or evicted
   ASSIGN_OR_RETURN(const auto near, index->search(keeper.embedding, kNeighbours, keeper.group));
@@ -174,7 +174,7 @@ Result<size_t> PatternBank::merge_into(const Item& keeper) {
   return others.size();
 }
 
-Result<void> PatternBank::recluster(ConsolidateReport& report) {
+Result<void> PatternUpkeep::recluster(ConsolidateReport& report) {
   ASSIGN_OR_RETURN(const auto items, read_items());
   std::vector<float> points;
   points.reserve(items.size() * kEmbeddingDim);
@@ -222,7 +222,7 @@ Result<void> PatternBank::recluster(ConsolidateReport& report) {
 
 // Of n_recall_probes items, drawn without regard to anything: the share of the ten nearest that the index
 // finds.
-Result<double> PatternBank::recall(std::span<const Item> items) const {
+Result<double> PatternUpkeep::recall(std::span<const Item> items) const {
   if (items.empty()) return 1;
   const auto index = bank_.index();
   const size_t n = std::min(options_.n_recall_probes, items.size());

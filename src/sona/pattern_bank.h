@@ -26,9 +26,9 @@ struct PruneReport {
 
 // Thread safety: all functions from any thread; the bank may be used meanwhile. Two consolidations exclude
 // each other: the second is bank.busy.
-class PatternBank {
+class PatternUpkeep {
  public:
-  explicit PatternBank(Bank& bank, PatternBankOptions options = {}) : bank_(bank), options_(options) {}
+  explicit PatternUpkeep(Bank& bank, PatternBankOptions options = {}) : bank_(bank), options_(options) {}
 
   // Merges duplicates, prunes to the capacity, and replaces the clustering, k = clamp(sqrt(n / 2), 8, 1024),
   // in one transaction. Clusters are made of what is left, not of what is about to go. Recall is measured

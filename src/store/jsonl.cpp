@@ -288,6 +288,7 @@ std::string to_jsonl(const PatternRecord& record) {
   out["pattern_kind"] = pattern_kind_name(record.kind);
   out["title"] = record.title;
   out["text"] = record.text;
+  out["when"] = record.when;
   out["space"] = record.space;
   out["embedding"] = vector_text(record.embedding);
   out["a"] = record.a;
@@ -383,6 +384,7 @@ Result<PatternRecord> parse_pattern(Fields& in) {
   record.kind = in.name("pattern_kind", pattern_kind_name, PatternKind::kAvoid);
   record.title = in.text("title");
   record.text = in.text("text");
+  record.when = in.text("when");
   record.space = in.count("space");
   record.embedding = in.vector("embedding");
   record.a = in.number("a").value_or(1);
