@@ -5,9 +5,9 @@
 
 #include <algorithm>
 
+#include "store/faults/samples.h"
 #include "store/jsonl.h"
 #include "store/store_parts.h"
-#include "store/faults/samples.h"
 
 namespace ruvltra {
 namespace {

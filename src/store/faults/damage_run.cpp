@@ -137,7 +137,7 @@ class DamageRun {
   FaultRandom random_;
   CrashReport report_;
   Specimen closed_, killed_;
-  Content content_;                                   // of the last state
+  Content content_;                                    // of the last state
   std::map<std::string, std::set<std::string>> ever_;  // and of all
 };
 
