@@ -57,9 +57,10 @@ struct RoutingDecision {
   bool trained = false;  // learned terms take part; else registry and words alone
   // Absent while there are too few outcomes to say.
   std::optional<double> success_probability = {};
-  std::optional<double> complexity = {};  // 0..1, rank among what was measured
-  std::string complexity_level = {};      // "low", "medium", "high"; "medium" while complexity is absent
-  std::string tier = {};                  // "haiku", "sonnet", "opus"
+  std::optional<double> complexity = {};       // 0..1, rank among what was measured
+  std::string complexity_level = {};           // "low", "medium", "high"; "medium" while complexity is absent
+  std::string tier = {};                       // "haiku", "sonnet", "opus"
+  std::optional<double> tier_confidence = {};  // share of measured tasks whose tier was foretold rightly
   std::vector<RouteEvidence> evidence = {};
   struct Swarm {
     std::string topology;
