@@ -31,5 +31,6 @@ struct Experiment {
 std::vector<Experiment> experiments();
 
 Experiment hnsw_file_experiment();
+Experiment route_experiment();
 
 }  // namespace ruvltra
