@@ -74,8 +74,8 @@ struct Bench {
     RETURN_IF_ERROR(bench.router->prepare());
     return bench;
   }
-  // Decides, says which agent was right (or, with `bandit`, only whether the chosen one was), and now and then
-  // lets the head learn. Whether the decision was right.
+  // Decides, says which agent was right (or, with `bandit`, only whether the chosen one was), and now and
+  // then lets the head learn. Whether the decision was right.
   Result<bool> step(const RouteTask& task, const std::string& right, bool bandit = false) {
     *clock += 60'000'000;
     ASSIGN_OR_RETURN(const RoutingDecision decision, router->route(task.text));
@@ -115,7 +115,11 @@ Json json_of(const RouteMeasure& m) {
     const auto name = std::string(route_lane_name(static_cast<RouteLane>(lane)));
     lanes[name] = m.lane_accuracy[lane] < 0 ? Json(nullptr) : Json(m.lane_accuracy[lane]);
   }
-  return {{"accuracy", m.accuracy}, {"top3", m.in_first_three}, {"ece", m.ece}, {"brier", m.brier}, {"lanes", lanes}};
+  return {{"accuracy", m.accuracy},
+          {"top3", m.in_first_three},
+          {"ece", m.ece},
+          {"brier", m.brier},
+          {"lanes", lanes}};
 }
 
 std::string lanes_text(const RouteMeasure& m) {
@@ -136,8 +140,8 @@ Result<RouteMeasure> learning_curve(Trial& trial, Bench& bench) {
   }
   const double baseline = static_cast<double>(n_right) / static_cast<double>(trial.test.size());
   trial.out["keywords"] = {{"accuracy", baseline}, {"train_accuracy", trial.keywords.train_accuracy}};
-  trial.say(fmt::format("keyword table     {:5.1f} %   ({:.1f} % of the tasks it was tuned on)", 100 * baseline,
-                        100 * trial.keywords.train_accuracy));
+  trial.say(fmt::format("keyword table     {:5.1f} %   ({:.1f} % of the tasks it was tuned on)",
+                        100 * baseline, 100 * trial.keywords.train_accuracy));
   RouteMeasure last;
   const auto measure = [&](size_t n) -> Result<void> {
     ASSIGN_OR_RETURN(last, measure_routes(*bench.router, trial.test));
@@ -214,12 +218,13 @@ Result<void> regret(Trial& trial, bool bandit) {
     ASSIGN_OR_RETURN(const bool right, bench.step(task, task.agent, bandit));
     wrong[i / half] += !right;
   }
-  const double ratio = static_cast<double>(wrong[0] + wrong[1]) / static_cast<double>(std::max<size_t>(wrong[0], 1));
+  const double ratio =
+      static_cast<double>(wrong[0] + wrong[1]) / static_cast<double>(std::max<size_t>(wrong[0], 1));
   const char* kind = bandit ? "told only whether it was right" : "told who is right";
   trial.out["regret"].push_back(
       {{"feedback", kind}, {"T", half}, {"first", wrong[0]}, {"second", wrong[1]}, {"ratio", ratio}});
-  trial.say(fmt::format("mistakes, {}: {} in the first {} tasks, {} in the next {}", kind, wrong[0], half, wrong[1],
-                        half));
+  trial.say(fmt::format("mistakes, {}: {} in the first {} tasks, {} in the next {}", kind, wrong[0], half,
+                        wrong[1], half));
   if (!bandit) trial.gate("regret(2T) / regret(T)", ratio, "<= 1.7", ratio <= kMaxRegretRatio);
   return {};
 }
@@ -256,12 +261,14 @@ Result<void> latency(Trial& trial, Bench& bench) {
     for (size_t i = 0; i < n; ++i) {
       RouteOptions options;
       options.prefer_speed = fast;
-      const std::string text = trial.train[i % trial.train.size()].text + tail + (tail.empty() ? "" : std::to_string(i));
+      const std::string text =
+          trial.train[i % trial.train.size()].text + tail + (tail.empty() ? "" : std::to_string(i));
       ASSIGN_OR_RETURN(const RoutingDecision decision, bench.router->route(text, options));
       ms.push_back(decision.latency_ms);
     }
     trial.out["latency_ms"][name] = {{"p50", percentile(ms, 0.5)}, {"p99", percentile(ms, 0.99)}, {"n", n}};
-    trial.say(fmt::format("latency {:<22} p50 {:.2f} ms, p99 {:.2f} ms", name, percentile(ms, 0.5), percentile(ms, 0.99)));
+    trial.say(fmt::format("latency {:<22} p50 {:.2f} ms, p99 {:.2f} ms", name, percentile(ms, 0.5),
+                          percentile(ms, 0.99)));
     return {};
   };
   RETURN_IF_ERROR(run("words", true, " /"));
@@ -292,7 +299,8 @@ Result<void> paraphrases(Trial& trial) {
   }
   const double area = roc_area(std::move(same), std::move(other));
   trial.out["paraphrase_auc"] = area;
-  trial.say(fmt::format("paraphrase AUC of the embeddings: {:.3f} (0.5 is chance; 0.9 is asked of real weights)", area));
+  trial.say(fmt::format(
+      "paraphrase AUC of the embeddings: {:.3f} (0.5 is chance; 0.9 is asked of real weights)", area));
   return {};
 }
 
@@ -306,7 +314,8 @@ Result<void> run_trial(Trial& trial) {
   RETURN_IF_ERROR(one_failure(trial));
   RETURN_IF_ERROR(paraphrases(trial));
   trial.out["complexity_spearman"] = nullptr;
-  trial.say("Spearman(complexity, tokens): not measured (no task of the set has a measured number of tokens)");
+  trial.say(
+      "Spearman(complexity, tokens): not measured (no task of the set has a measured number of tokens)");
   return {};
 }
 
@@ -323,7 +332,15 @@ Result<int> eval_route(const Settings& settings, const ExperimentOptions& option
     ASSIGN_OR_RETURN(model, load_learning(options.model, {.data_dir = data.path().string()}, "base"));
     embedder = std::make_unique<SonaEmbedder>(*model->sona);
   }
-  Trial trial{settings, options.seed, embedder.get(), std::move(train), std::move(test), std::move(keywords), {}, true, {}};
+  Trial trial{settings,
+              options.seed,
+              embedder.get(),
+              std::move(train),
+              std::move(test),
+              std::move(keywords),
+              {},
+              true,
+              {}};
   for (size_t i = trial.train.size(); i > 1; --i) {
     std::swap(trial.train[i - 1], trial.train[trial.draw(static_cast<uint32_t>(i), i, 90)]);
   }
@@ -338,8 +355,8 @@ Result<int> eval_route(const Settings& settings, const ExperimentOptions& option
   if (options.json) {
     print("{}\n", to_json(trial.out));
   } else {
-    print("{} tasks as feedback, {} to measure, seed {}, {}{}\n", trial.train.size(), trial.test.size(), options.seed,
-          model ? "embeddings of " + model->served.label : std::string("words only"),
+    print("{} tasks as feedback, {} to measure, seed {}, {}{}\n", trial.train.size(), trial.test.size(),
+          options.seed, model ? "embeddings of " + model->served.label : std::string("words only"),
           settings.reduced ? ", reduced" : "");
     for (const std::string& line : trial.lines) print("{}\n", line);
     print("{}\n", trial.passed ? "passed" : "FAILED");

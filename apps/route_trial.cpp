@@ -55,7 +55,8 @@ Result<std::vector<RouteTask>> read_route_tasks(const std::filesystem::path& fil
     if (line.empty()) continue;
     ASSIGN_OR_RETURN(const Json row, parse_json(line, where));
     RouteTask task;
-    for (const auto& [name, value] : {std::pair{"text", &task.text}, {"agent", &task.agent}, {"group", &task.group}}) {
+    for (const auto& [name, value] :
+         {std::pair{"text", &task.text}, {"agent", &task.agent}, {"group", &task.group}}) {
       if (!row.is_object() || !row.contains(name) || !row[name].is_string()) {
         return fail("eval.tasks", "{}: {}: expected a text", where, name);
       }
@@ -71,9 +72,11 @@ Result<KeywordTable> read_keyword_table(const std::filesystem::path& file) {
   ASSIGN_OR_RETURN(const std::string text, read_text_file(file, kMaxTasksBytes));
   ASSIGN_OR_RETURN(const Json document, parse_json(text, file.string()));
   const auto wrong = [&] {
-    return fail("eval.tasks", "{}: expected {{\"agents\": {{id: [word, ...]}}, \"fallback\": id}}", file.string());
+    return fail("eval.tasks", "{}: expected {{\"agents\": {{id: [word, ...]}}, \"fallback\": id}}",
+                file.string());
   };
-  if (!document.is_object() || !document.contains("agents") || !document["agents"].is_object()) return wrong();
+  if (!document.is_object() || !document.contains("agents") || !document["agents"].is_object())
+    return wrong();
   if (!document.contains("fallback") || !document["fallback"].is_string()) return wrong();
   KeywordTable table;
   table.fallback = document["fallback"].get<std::string>();

@@ -156,7 +156,8 @@ Result<std::unique_ptr<SonaParts>> SonaParts::open(
     return pooled_states(model, text, layers);
   };
   const Sha256Digest& digest = model.weights.file_digest;
-  const auto basis_file = parts->folder / fmt::format("basis-{}.rvc", to_hex(digest).substr(0, 16));
+  const auto basis_file = parts->folder / fmt::format("basis-{}-{}.rvc", to_hex(digest).substr(0, 16),
+                                                      fmt::join(parts->hooks, "-"));
   ASSIGN_OR_RETURN(HookBasis basis, load_or_fit_basis(basis_file, digest, parts->hooks,
                                                       model.weights.shape.d_model, states, on_text));
   parts->embedder = std::make_unique<HiddenEmbedder>(std::move(basis), states);
