@@ -1,4 +1,4 @@
-#include "eval_bank_crash.h"
+#include "experiments.h"
 
 #include <unistd.h>
 

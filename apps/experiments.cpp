@@ -1,9 +1,7 @@
 #include "experiments.h"
 
-#include "eval_bank_crash.h"
-
 namespace ruvltra {
 
-std::vector<Experiment> experiments() { return {bank_crash_experiment()}; }
+std::vector<Experiment> experiments() { return {hnsw_file_experiment(), bank_crash_experiment()}; }
 
 }  // namespace ruvltra

@@ -30,4 +30,7 @@ struct Experiment {
 
 std::vector<Experiment> experiments();
 
+Experiment hnsw_file_experiment();
+Experiment bank_crash_experiment();
+
 }  // namespace ruvltra

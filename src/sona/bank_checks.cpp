@@ -61,6 +61,8 @@ Result<void> check_embedding(std::span<const float> values) {
               values.size(), norm);
 }
 
+bool is_lost(const Error& error) { return error.id == "store.not_found" || error.id == "store.corrupt"; }
+
 std::string embedded_text(std::string_view when, std::string_view title, std::string_view text) {
   if (!when.empty()) return std::string(when);
   if (title.empty()) return std::string(text);

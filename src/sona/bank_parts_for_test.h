@@ -160,6 +160,7 @@ class MemoryStore final : public Store {
     return no();
   }
   Result<size_t> expire_decisions(int64_t) override { return no(); }
+  Result<size_t> expire_trajectories(int64_t) override { return no(); }
   Result<GenerationRecord> publish(const GenerationRecord&, uint64_t) override { return no(); }
   Result<std::optional<GenerationRecord>> live(std::string_view, std::string_view) override { return no(); }
   Result<std::vector<GenerationRecord>> history(std::string_view, std::string_view, size_t) override {
@@ -171,6 +172,7 @@ class MemoryStore final : public Store {
   std::vector<DamagedRow> damaged() const override { return {}; }
   Result<void> checkpoint() override { return no(); }
   Result<void> backup(const std::filesystem::path&) override { return no(); }
+  Result<std::filesystem::path> backup_now() override { return no(); }
   Result<size_t> export_jsonl(std::string_view,
                               const std::function<Result<void>(std::string_view)>&) override {
     return no();

@@ -33,8 +33,7 @@ Result<std::vector<PatternHit>> Bank::search(std::string_view text, size_t k, co
   for (PatternHit hit : ranked) {
     auto found = text_of(hit.id);
     if (!found) {
-      // Evicted or quarantined since it was ranked.
-      if (found.error().id == "store.not_found" || found.error().id == "store.corrupt") continue;
+      if (is_lost(found.error())) continue;  // evicted since it was ranked, or damaged
       return tl::unexpected(std::move(found).error());
     }
     hit.title = std::move(found->title);

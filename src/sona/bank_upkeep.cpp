@@ -25,7 +25,9 @@ Result<size_t> Bank::reembed(size_t n) {
     }
     if (taken.empty()) continue;  // evicted meanwhile
     const Taken renewed(*this, std::move(taken));
-    ASSIGN_OR_RETURN(PatternRecord record, store_.pattern(id));
+    auto found = store_.pattern(id);
+    if (!found && is_lost(found.error()) && forget_lost(renewed.ids()) > 0) continue;
+    ASSIGN_OR_RETURN(PatternRecord record, std::move(found));
     ASSIGN_OR_RETURN(auto embedding,
                      embedder_.embed(embedded_text(record.when, record.title, record.text), record.tenant));
     RETURN_IF_ERROR(check_embedding(embedding.values));
@@ -57,7 +59,8 @@ Result<void> Bank::replace_index() {
       uint32_t group = 0;
       {
         const std::lock_guard lock(mutex_);
-        if (record.space != space_) return true;
+        const Entry* entry = find(record.id);
+        if (entry == nullptr || entry->space != space_) return true;
         group = group_of(record.tenant);
       }
       give(vector_of(record, group));

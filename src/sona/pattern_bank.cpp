@@ -108,7 +108,7 @@ Result<std::vector<PatternUpkeep::Item>> PatternUpkeep::read_items() const {
   RETURN_IF_ERROR(bank_.store_.each_pattern([&](const PatternRecord& record) {
     const std::lock_guard lock(bank_.mutex_);
     const Bank::Entry* entry = bank_.find(record.id);
-    if (entry == nullptr || record.space != bank_.space_) return true;
+    if (entry == nullptr || entry->space != bank_.space_) return true;
     items.push_back({record.id, entry->group, record.embedding});
     return true;
   }));

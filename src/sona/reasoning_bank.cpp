@@ -1,6 +1,7 @@
 #include "sona/reasoning_bank.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -13,6 +14,7 @@
 namespace ruvltra {
 namespace {
 
+constexpr uint64_t kNoSpace = 0;  // of no embedder
 constexpr size_t kMaxOrigins = 64;
 constexpr size_t kMaxCapacity = 10'000'000;
 
@@ -87,8 +89,10 @@ void Bank::add_entry(const PatternRecord& record, bool taken) {
   entry.kind = record.kind;
   entry.pinned = record.pinned;
   entry.taken = taken;
-  entry.space = record.space;
+  // What an import or a damaged embedding left: embedded anew like an item of another space.
+  entry.space = check_embedding(record.embedding) ? record.space : kNoSpace;
   entry.beta = {record.a, record.b};
+  if (!(record.a > 0 && record.b > 0 && std::isfinite(record.a + record.b))) entry.beta = {};
   entry.lcb = beta_lcb(entry.beta);
   entry.last_used_us = record.last_used_us;
   entry.uses = record.uses;
@@ -147,7 +151,7 @@ Result<void> Bank::load() {
     }
     for (PatternRecord& row : rows) {
       const Entry* entry = find(row.id);
-      if (entry != nullptr && row.space == space) vectors.push_back(vector_of(row, group_of(row.tenant)));
+      if (entry != nullptr && entry->space == space) vectors.push_back(vector_of(row, group_of(row.tenant)));
     }
     auto clustering = std::make_shared<Clustering>();
     clustering->space = space;
@@ -253,7 +257,8 @@ Result<void> Bank::index_record(const PatternRecord& record) {
   uint32_t group;
   {
     const std::lock_guard lock(mutex_);
-    if (record.space != space_) return {};
+    const Entry* entry = find(record.id);
+    if (entry == nullptr || entry->space != space_) return {};
     group = group_of(record.tenant);
   }
   return index()->insert(vector_of(record, group));
@@ -294,24 +299,46 @@ Result<void> Bank::commit(std::span<const PatternId> remove, std::span<const Pat
   return done;
 }
 
+// Rows that the store lost, to damage, are forgotten here as well. How many.
+size_t Bank::forget_lost(std::span<const PatternId> taken) {
+  size_t n_lost = 0;
+  for (const PatternId& id : taken) {
+    const auto row = store_.pattern(id);
+    if (row || !is_lost(row.error())) continue;
+    uint64_t checksum = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      if (const Entry* entry = find(id)) checksum = entry->vector_checksum;
+      entries_.erase(key_of(id));
+      other_space_.erase(id);
+    }
+    index()->erase(key_of(id), checksum);
+    ++n_lost;
+  }
+  return n_lost;
+}
+
 Result<void> Bank::insert(std::vector<PatternRecord> records) {
   if (records.size() > options_.capacity) records.resize(options_.capacity);
   if (records.empty()) return {};
   const Change change(*this);
-  std::vector<PatternId> victims;
-  int64_t net = 0;
-  {
-    Lock lock(mutex_);
-    changed_.wait(lock, [&] {
-      const int64_t over = static_cast<int64_t>(entries_.size() + records.size()) + n_reserved_ -
-                           static_cast<int64_t>(options_.capacity);
-      return over <= 0 || take_lowest(static_cast<size_t>(over), victims);
-    });
-    net = static_cast<int64_t>(records.size()) - static_cast<int64_t>(victims.size());
-    n_reserved_ += net;
+  for (;;) {
+    std::vector<PatternId> victims;
+    int64_t net = 0;
+    {
+      Lock lock(mutex_);
+      changed_.wait(lock, [&] {
+        const int64_t over = static_cast<int64_t>(entries_.size() + records.size()) + n_reserved_ -
+                             static_cast<int64_t>(options_.capacity);
+        return over <= 0 || take_lowest(static_cast<size_t>(over), victims);
+      });
+      net = static_cast<int64_t>(records.size()) - static_cast<int64_t>(victims.size());
+      n_reserved_ += net;
+    }
+    const Taken going(*this, std::move(victims));
+    auto done = commit(going.ids(), records, net);
+    if (done || !is_lost(done.error()) || forget_lost(going.ids()) == 0) return done;
   }
-  const Taken going(*this, std::move(victims));
-  return commit(going.ids(), records, net);
 }
 
 Result<PatternRecord> Bank::make_record(const PatternItem& item, const Scope& scope) {
@@ -381,12 +408,14 @@ Result<size_t> Bank::outcome(std::span<const PatternId> ids, double quality, con
   const Taken used(*this, std::move(taken));
   std::vector<PatternRecord> records;
   for (const PatternId& id : used.ids()) {
-    ASSIGN_OR_RETURN(PatternRecord record, store_.pattern(id));
-    record.a += quality;
-    record.b += 1 - quality;
-    record.last_used_us = now();
-    ++record.uses;
-    records.push_back(std::move(record));
+    auto record = store_.pattern(id);
+    if (!record && is_lost(record.error())) continue;
+    if (!record) return tl::unexpected(std::move(record).error());
+    record->a += quality;
+    record->b += 1 - quality;
+    record->last_used_us = now();
+    ++record->uses;
+    records.push_back(std::move(*record));
   }
   if (records.empty()) return 0;
   RETURN_IF_ERROR(commit({}, records));

@@ -175,6 +175,7 @@ class Bank {
   // nothing is changed.
   Result<void> commit(std::span<const PatternId> remove, std::span<const PatternRecord> put,
                       int64_t reserved = 0);
+  size_t forget_lost(std::span<const PatternId> taken);
   Result<void> index_record(const PatternRecord& record);
   Result<size_t> reembed(size_t n);
   Result<void> replace_index();

@@ -265,6 +265,51 @@ TEST_F(BankTest, FailedWritesChangeNothing) {
   EXPECT_TRUE(store.rows().contains(second));
 }
 
+// A row that the store set aside as damaged stands in nobody's way.
+TEST_F(BankTest, LostRowsAreForgotten) {
+  BankOptions options;
+  options.capacity = 3;
+  open(options);
+  std::vector<PatternId> ids;
+  for (int i = 0; i < 3; ++i) {
+    time += kHour;
+    ids.push_back(add(item("t|0.9|" + std::to_string(i), "text")));
+  }
+  ASSERT_TRUE(store.change_patterns(std::vector{ids[0]}, {}).has_value());
+  EXPECT_EQ(search("t").size(), 2u);
+  EXPECT_EQ(*bank->outcome(ids, 1, {}), 2u);
+  add(item("t|0.9|new", "text"));
+  EXPECT_EQ(bank->size(), 3u);
+  EXPECT_EQ(store.rows().size(), 3u);
+  EXPECT_EQ(bank->status().index_rows, 3u);
+}
+
+// What an import may bring: nothing of it stops the bank, and it is embedded anew.
+TEST_F(BankTest, StrangeRowsAreTakenWithCare) {
+  std::vector<PatternRecord> rows;
+  for (int i = 0; i < 4; ++i) {
+    PatternRecord row;
+    row.id = new_record_id();
+    row.tenant = "local";
+    row.when = "t";
+    row.text = "text";
+    row.space = 1;
+    row.embedding.assign(kEmbeddingDim, 0);
+    if (i == 1) row.embedding.clear();
+    if (i == 2) row.embedding[0] = 1000;
+    row.a = i == 3 ? 1e308 : std::numeric_limits<double>::infinity();
+    row.b = i == 3 ? 1e308 : -1;
+    rows.push_back(row);
+  }
+  ASSERT_TRUE(store.put_patterns(rows).has_value());
+  open();
+  EXPECT_EQ(bank->size(), 4u);
+  EXPECT_EQ(bank->status().n_other_space, 4u);
+  while (bank->work(10).value() > 0) {
+  }
+  EXPECT_EQ(search("t", 10, {.gated = false}).size(), 4u);
+}
+
 TEST_F(BankTest, NoTenantSeesAnothersItems) {
   open();
   std::vector<PatternId> foreign;

@@ -323,6 +323,7 @@ Result<std::vector<Value>> encode(const PatternRecord& record) {
   out.integer(static_cast<int64_t>(record.kind));
   out.text("pattern.title", record.title);
   out.text("pattern.text", record.text);
+  out.text("pattern.when", record.when);
   out.count(record.space);
   out.check(record.embedding.empty() || record.embedding.size() == kEmbeddingDim, "pattern.embedding",
             "256 numbers or none");
@@ -350,6 +351,7 @@ Result<PatternRecord> decode_pattern(const Row& row) {
   record.kind = in.enumerator(PatternKind::kAvoid);
   record.title = in.text();
   record.text = in.text();
+  record.when = in.text();
   record.space = in.count();
   record.embedding = in.embedding();
   record.a = in.real();

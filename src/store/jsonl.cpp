@@ -55,9 +55,8 @@ void put_optional(Json& out, const char* key, const std::optional<T>& value) {
 class Fields {
  public:
   Fields(const Json& object, size_t line) : object_(object), line_(line) {
-    if (!object.is_object()) {
-      error_ = fail("store.import", "line {}: expected an object, found {}", line, object.type_name());
-    }
+    if (object.is_object()) return;
+    error_ = fail("store.import", "line {}: expected an object, found {}", line, object.type_name());
   }
 
   std::string text(const char* key) {
@@ -288,6 +287,7 @@ std::string to_jsonl(const PatternRecord& record) {
   out["pattern_kind"] = pattern_kind_name(record.kind);
   out["title"] = record.title;
   out["text"] = record.text;
+  out["when"] = record.when;
   out["space"] = record.space;
   out["embedding"] = vector_text(record.embedding);
   out["a"] = record.a;
@@ -383,6 +383,7 @@ Result<PatternRecord> parse_pattern(Fields& in) {
   record.kind = in.name("pattern_kind", pattern_kind_name, PatternKind::kAvoid);
   record.title = in.text("title");
   record.text = in.text("text");
+  record.when = in.text("when");
   record.space = in.count("space");
   record.embedding = in.vector("embedding");
   record.a = in.number("a").value_or(1);
@@ -454,6 +455,9 @@ Result<void> take(Fields& in, std::string_view tenant, std::vector<Record>& out,
 Result<void> parse_line(std::string_view text, size_t line, std::string_view tenant, ImportBatch& batch) {
   const auto object = parse_json(text, fmt::format("line {}", line), kLineLimits);
   if (!object) return fail("store.import", "{}", object.error().message);
+  if (!object->is_object()) {
+    return fail("store.import", "line {}: expected an object, found {}", line, object->type_name());
+  }
   Fields in(*object, line);
   const std::string kind = in.text("kind");
   static_cast<void>(in.text("tenant"));  // whose it was; it belongs to `tenant` now

@@ -45,10 +45,11 @@ constexpr ColumnSpec kStepColumns[] = {
     {"space", "INTEGER"}, {"layers", "BLOB"},     {"hooks", "BLOB"}};
 
 constexpr ColumnSpec kPatternColumns[] = {
-    {"id", "BLOB"},      {"tenant", "TEXT"},        {"kind", "INTEGER"},         {"title", "TEXT"},
-    {"text", "TEXT"},    {"space", "INTEGER"},      {"embedding", "BLOB"},       {"a", "REAL"},
-    {"b", "REAL"},       {"created_us", "INTEGER"}, {"last_used_us", "INTEGER"}, {"uses", "INTEGER"},
-    {"origins", "BLOB"}, {"provenance", "TEXT"},    {"cluster", "INTEGER"},      {"pinned", "INTEGER", 2}};
+    {"id", "BLOB"},          {"tenant", "TEXT"},  {"kind", "INTEGER"},       {"title", "TEXT"},
+    {"text", "TEXT"},        {"task", "TEXT"},    {"space", "INTEGER"},      {"embedding", "BLOB"},
+    {"a", "REAL"},           {"b", "REAL"},       {"created_us", "INTEGER"}, {"last_used_us", "INTEGER"},
+    {"uses", "INTEGER"},     {"origins", "BLOB"}, {"provenance", "TEXT"},    {"cluster", "INTEGER"},
+    {"pinned", "INTEGER", 2}};
 
 constexpr ColumnSpec kClusterColumns[] = {
     {"cluster", "INTEGER"}, {"space", "INTEGER"}, {"centroid", "BLOB"}, {"n_members", "INTEGER"}};

@@ -91,6 +91,7 @@ inline PatternRecord sample_pattern(uint64_t n, const std::string& tenant = "loc
   record.kind = static_cast<PatternKind>(n % 3);
   record.title = "title " + std::to_string(n);
   record.text = "text " + std::to_string(n);
+  record.when = n % 2 == 0 ? "" : "task " + std::to_string(n);
   record.space = n * 0x9e3779b97f4a7c15;
   record.embedding = sample_vector(n);
   record.a = 1 + 0.1 * static_cast<double>(n % 7);
