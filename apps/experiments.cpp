@@ -2,6 +2,6 @@
 
 namespace ruvltra {
 
-std::vector<Experiment> experiments() { return {}; }
+std::vector<Experiment> experiments() { return {bank_experiment()}; }
 
 }  // namespace ruvltra

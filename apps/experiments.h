@@ -28,6 +28,8 @@ struct Experiment {
   std::function<Result<int>(const ExperimentOptions&)> run;
 };
 
+Experiment bank_experiment();
+
 std::vector<Experiment> experiments();
 
 }  // namespace ruvltra
