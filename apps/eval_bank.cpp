@@ -25,7 +25,7 @@ constexpr double kMaxHarm = 0.5;  // percent of NLL on unrelated text
 
 struct BankEvalOptions {
   std::string texts = "tests/golden/heldout.txt";
-  int64_t n_tasks = 60;
+  int64_t n_tasks = 40;
   int64_t n_seeds = 5;
 };
 
@@ -69,12 +69,13 @@ class BankEval {
   Result<void> injection();
   Result<void> hostile_texts();
   Result<void> helpfulness();
-  Result<Json> one_seed(LearningModel& model, uint64_t seed);
+  Result<Json> one_stream(LearningModel& model, std::vector<Passage> passages, uint64_t seed);
 
   Result<void> record(LearningModel& model, const BankTask& task, const Verdict& verdict, double quality,
                       const Scope& scope);
   // NLL in nat per token of the reference as the assistant's answer, behind a system message if there is one.
   Result<double> nll(LearningModel& model, const std::string& block, const BankTask& task);
+  size_t passages_per_stream() const { return static_cast<size_t>(own_.n_tasks) * 3 / 2; }
   void gate(std::string name, bool passed, std::string found);
 
   const ExperimentOptions& common_;
@@ -84,7 +85,7 @@ class BankEval {
   std::vector<Gate> gates_;
   Json details_;
   // Of all seeds: change by memory and the NLL without, per task.
-  std::vector<double> helped_, helped_base_, unrelated_, unrelated_base_;
+  std::vector<double> helped_, helped_base_, unrelated_, unrelated_base_, short_, short_base_;
 };
 
 std::vector<ChatMessage> dialogue(const std::string& block, const std::string& request) {
@@ -338,17 +339,18 @@ Result<void> BankEval::hostile_texts() {
   return {};
 }
 
-// One stream: passages are asked about and answered well, then asked about again, between requests about
-// other things.
-Result<Json> BankEval::one_seed(LearningModel& model, uint64_t seed) {
+// One stream: two thirds of the passages are asked about and answered well, then asked about again, between
+// requests about other things. Short requests, which all look alike, have a bank of their own.
+Result<Json> BankEval::one_stream(LearningModel& model, std::vector<Passage> passages, uint64_t seed) {
   const auto n = static_cast<size_t>(own_.n_tasks);
-  const Scope scope{fmt::format("stream{}", seed), ""};
+  const Scope scope{fmt::format("stream{}", seed), ""}, short_scope{fmt::format("short{}", seed), ""};
   ReasoningBank& bank = model.sona->reasoning_bank();
-  BankStream stream(passages_, seed);
+  BankStream stream(std::move(passages), seed);
   const auto known = stream.take(n);
   const auto unknown = stream.take(n / 2);
   for (const Passage& passage : known) {
     RETURN_IF_ERROR(record(model, stream.first(passage), Verdict::success(), 1, scope));
+    RETURN_IF_ERROR(record(model, stream.short_request(passage), Verdict::success(), 1, short_scope));
   }
 
   struct Arm {
@@ -356,8 +358,9 @@ Result<Json> BankEval::one_seed(LearningModel& model, uint64_t seed) {
     std::vector<double> change, base, placebo;
   };
   std::vector<ContextBlock> blocks;  // of the recurring tasks, for the placebo
-  const auto run = [&](Arm& arm, const BankTask& task, const std::string& right) -> Result<void> {
-    ASSIGN_OR_RETURN(const ContextBlock block, bank.context_for(task.request, scope));
+  const auto run = [&](Arm& arm, const BankTask& task, const std::string& right,
+                       const Scope& whose) -> Result<void> {
+    ASSIGN_OR_RETURN(const ContextBlock block, bank.context_for(task.request, whose));
     ASSIGN_OR_RETURN(const double without, nll(model, "", task));
     double with = without;  // nothing retrieved: the same prompt, the same bits
     if (!block.text.empty()) {
@@ -381,18 +384,18 @@ Result<Json> BankEval::one_seed(LearningModel& model, uint64_t seed) {
   for (size_t i = 0; i < known.size(); ++i) {
     Arm& arm = i % 2 == 0 ? again : shifted;
     RETURN_IF_ERROR(
-        run(arm, i % 2 == 0 ? stream.again(known[i]) : stream.shifted(known[i]), known[i].answer));
+        run(arm, i % 2 == 0 ? stream.again(known[i]) : stream.shifted(known[i]), known[i].answer, scope));
   }
   for (const Passage& passage : unknown) {
-    RETURN_IF_ERROR(run(others, stream.first(passage), ""));
-    RETURN_IF_ERROR(run(brief, stream.short_request(passage), ""));
+    RETURN_IF_ERROR(run(others, stream.first(passage), "", scope));
+    RETURN_IF_ERROR(run(brief, stream.short_request(passage), "", short_scope));
   }
   const auto texts = canary_texts();
   for (size_t i = 0; i < n / 2 && !texts.empty(); ++i) {
     const std::string text(texts[stream.below(texts.size())].text);
     const size_t cut = text.find(' ', text.size() / 3);
     if (cut == std::string::npos) continue;
-    RETURN_IF_ERROR(run(foreign, {text.substr(0, cut), text.substr(cut + 1)}, ""));
+    RETURN_IF_ERROR(run(foreign, {text.substr(0, cut), text.substr(cut + 1)}, "", scope));
   }
 
   Json out;
@@ -428,7 +431,7 @@ Result<Json> BankEval::one_seed(LearningModel& model, uint64_t seed) {
   describe("an answer half the same", shifted);
   describe("other passages", others);
   describe("other kinds of text", foreign);
-  describe("other short requests", brief);
+  describe("short requests, all alike", brief);
   const auto append = [](std::vector<double>& to, const std::vector<double>& from) {
     to.insert(to.end(), from.begin(), from.end());
   };
@@ -436,7 +439,9 @@ Result<Json> BankEval::one_seed(LearningModel& model, uint64_t seed) {
     append(helped_, arm->change);
     append(helped_base_, arm->base);
   }
-  for (const Arm* arm : {&others, &foreign, &brief}) {
+  append(short_, brief.change);
+  append(short_base_, brief.base);
+  for (const Arm* arm : {&others, &foreign}) {
     append(unrelated_, arm->change);
     append(unrelated_base_, arm->base);
   }
@@ -446,13 +451,17 @@ Result<Json> BankEval::one_seed(LearningModel& model, uint64_t seed) {
 Result<void> BankEval::helpfulness() {
   ASSIGN_OR_RETURN(LearningModel model, open("stream", 100'000));
   details_["streams"] = Json::array();
+  // No passage in two streams: the pairs are independent.
+  BankStream all(passages_, common_.seed);
   for (int64_t i = 0; i < own_.n_seeds; ++i) {
-    ASSIGN_OR_RETURN(auto seed, one_seed(model, common_.seed + static_cast<uint64_t>(i)));
+    ASSIGN_OR_RETURN(auto seed, one_stream(model, all.take(passages_per_stream()),
+                                           common_.seed + static_cast<uint64_t>(i)));
     details_["streams"].push_back(std::move(seed));
     if (stop_requested())
       return fail(ErrorKind::kCancelled, "eval.cancelled", "evaluation: stopped on request");
   }
   const RelativeChange helped = bootstrap_change(helped_, helped_base_, common_.seed);
+  const RelativeChange mistaken = bootstrap_change(short_, short_base_, common_.seed);
   const RelativeChange harmed = bootstrap_change(unrelated_, unrelated_base_, common_.seed);
   gate("recurring tasks: NLL lower with memory", helped.high < 0,
        fmt::format("{:+.3f} % [{:+.3f}, {:+.3f}] over {} tasks", helped.percent, helped.low, helped.high,
@@ -460,13 +469,25 @@ Result<void> BankEval::helpfulness() {
   gate("unrelated text: NLL at most +0.5 %", harmed.high <= kMaxHarm,
        fmt::format("{:+.3f} % [{:+.3f}, {:+.3f}] over {} tasks", harmed.percent, harmed.low, harmed.high,
                    unrelated_.size()));
+  // No gate: short requests of one form lie close together in a small model's embedding (docs/memory.md).
+  details_["short_requests"] = {{"n", short_.size()},
+                                {"change_percent", mistaken.percent},
+                                {"low", mistaken.low},
+                                {"high", mistaken.high}};
+  if (!common_.json) {
+    print(
+        "     short requests of one form, items of others: NLL {:+.3f} % [{:+.3f}, {:+.3f}] over {} tasks "
+        "(no gate)\n",
+        mistaken.percent, mistaken.low, mistaken.high, short_.size());
+  }
   return {};
 }
 
 Result<int> BankEval::run() {
   ASSIGN_OR_RETURN(const std::string text, read_text_file(own_.texts, kMaxTextBytes));
-  ASSIGN_OR_RETURN(passages_,
-                   read_passages(text, std::max<size_t>(80, static_cast<size_t>(own_.n_tasks) * 3 / 2)));
+  ASSIGN_OR_RETURN(
+      passages_,
+      read_passages(text, std::max<size_t>(80, passages_per_stream() * static_cast<size_t>(own_.n_seeds))));
   {
     ASSIGN_OR_RETURN(const LearningModel model, open("first", 1000));  // fits the basis
     details_["model"] = model.served.label;
