@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <set>
@@ -55,9 +56,50 @@ struct Gate {
   std::string found;
 };
 
+// Requests of one kind: what the block changes in the NLL of their answers, and what another task's block
+// does.
+struct Arm {
+  std::string name;
+  size_t n = 0, n_injected = 0, n_right = 0;
+  std::vector<double> change, base;
+  std::vector<double> placebo, placebo_base;
+
+  void add(const Arm& other) {
+    n += other.n;
+    n_injected += other.n_injected;
+    n_right += other.n_right;
+    const auto append = [](std::vector<double>& to, const std::vector<double>& from) {
+      to.insert(to.end(), from.begin(), from.end());
+    };
+    append(change, other.change);
+    append(base, other.base);
+    append(placebo, other.placebo);
+    append(placebo_base, other.placebo_base);
+  }
+  Json json(uint64_t seed, bool with_pairs) const;
+};
+
+Json Arm::json(uint64_t seed, bool with_pairs) const {
+  const auto describe = [&](const std::vector<double>& x, const std::vector<double>& y) {
+    const RelativeChange found = bootstrap_change(x, y, seed);
+    return Json{{"percent", found.percent}, {"low", found.low}, {"high", found.high}};
+  };
+  Json out{{"n", n}, {"injected", n_injected}, {"right_item", n_right}, {"change", describe(change, base)}};
+  if (!placebo.empty()) out["another_item"] = describe(placebo, placebo_base);
+  if (with_pairs) {
+    out["nll_without"] = base;
+    out["nll_change"] = change;
+  }
+  return out;
+}
+
 class BankEval {
  public:
-  BankEval(const ExperimentOptions& common, const BankEvalOptions& own) : common_(common), own_(own) {}
+  BankEval(const ExperimentOptions& common, const BankEvalOptions& own) : common_(common), own_(own) {
+    const char* const names[] = {"the same answer again", "an answer half the same", "other passages",
+                                 "other kinds of text", "short requests of one form"};
+    for (size_t i = 0; i < arms_.size(); ++i) arms_[i].name = names[i];
+  }
   Result<int> run();
 
  private:
@@ -84,8 +126,8 @@ class BankEval {
   std::vector<Passage> passages_;
   std::vector<Gate> gates_;
   Json details_;
-  // Of all seeds: change by memory and the NLL without, per task.
-  std::vector<double> helped_, helped_base_, unrelated_, unrelated_base_, short_, short_base_;
+  std::array<Arm, 5> arms_;  // of all streams
+  size_t n_streams_helped_ = 0;
 };
 
 std::vector<ChatMessage> dialogue(const std::string& block, const std::string& request) {
@@ -353,10 +395,6 @@ Result<Json> BankEval::one_stream(LearningModel& model, std::vector<Passage> pas
     RETURN_IF_ERROR(record(model, stream.short_request(passage), Verdict::success(), 1, short_scope));
   }
 
-  struct Arm {
-    size_t n = 0, n_injected = 0, n_right = 0;
-    std::vector<double> change, base, placebo;
-  };
   std::vector<ContextBlock> blocks;  // of the recurring tasks, for the placebo
   const auto run = [&](Arm& arm, const BankTask& task, const std::string& right,
                        const Scope& whose) -> Result<void> {
@@ -375,12 +413,15 @@ Result<Json> BankEval::one_stream(LearningModel& model, std::vector<Passage> pas
       if (!blocks.empty()) {
         ASSIGN_OR_RETURN(const double placebo, nll(model, blocks.back().text, task));
         arm.placebo.push_back(placebo - without);
+        arm.placebo_base.push_back(without);
       }
       if (!block.text.empty()) blocks.push_back(block);
     }
     return {};
   };
-  Arm again, shifted, others, foreign, brief;
+  std::array<Arm, 5> arms;
+  for (size_t i = 0; i < arms.size(); ++i) arms[i].name = arms_[i].name;
+  auto& [again, shifted, others, foreign, brief] = arms;
   for (size_t i = 0; i < known.size(); ++i) {
     Arm& arm = i % 2 == 0 ? again : shifted;
     RETURN_IF_ERROR(
@@ -398,53 +439,14 @@ Result<Json> BankEval::one_stream(LearningModel& model, std::vector<Passage> pas
     RETURN_IF_ERROR(run(foreign, {text.substr(0, cut), text.substr(cut + 1)}, "", scope));
   }
 
-  Json out;
-  out["seed"] = seed;
-  const auto describe = [&](const char* name, const Arm& arm) {
-    const RelativeChange change = bootstrap_change(arm.change, arm.base, seed);
-    Json& json = out[name];
-    json["n"] = arm.n;
-    json["injected"] = arm.n_injected;
-    json["right_item"] = arm.n_right;
-    json["change_percent"] = change.percent;
-    json["low"] = change.low;
-    json["high"] = change.high;
-    json["nll_without"] = arm.base;
-    json["nll_change"] = arm.change;
-    if (!arm.placebo.empty()) {
-      json["placebo_percent"] =
-          bootstrap_change(arm.placebo,
-                           std::vector<double>(arm.base.end() - static_cast<ptrdiff_t>(arm.placebo.size()),
-                                               arm.base.end()),
-                           seed)
-              .percent;
-    }
-    if (!common_.json) {
-      print("     seed {} {:28} {:3} tasks, {:3} injected: NLL {:+.3f} % [{:+.3f}, {:+.3f}]{}\n", seed, name,
-            arm.n, arm.n_injected, change.percent, change.low, change.high,
-            json.contains("placebo_percent")
-                ? fmt::format(", another item {:+.3f} %", json["placebo_percent"].get<double>())
-                : "");
-    }
-  };
-  describe("the same answer again", again);
-  describe("an answer half the same", shifted);
-  describe("other passages", others);
-  describe("other kinds of text", foreign);
-  describe("short requests, all alike", brief);
-  const auto append = [](std::vector<double>& to, const std::vector<double>& from) {
-    to.insert(to.end(), from.begin(), from.end());
-  };
-  for (const Arm* arm : {&again, &shifted}) {
-    append(helped_, arm->change);
-    append(helped_base_, arm->base);
+  Json out{{"seed", seed}};
+  for (size_t i = 0; i < arms.size(); ++i) {
+    out[arms[i].name] = arms[i].json(seed, true);
+    arms_[i].add(arms[i]);
   }
-  append(short_, brief.change);
-  append(short_base_, brief.base);
-  for (const Arm* arm : {&others, &foreign}) {
-    append(unrelated_, arm->change);
-    append(unrelated_base_, arm->base);
-  }
+  Arm recurring = again;
+  recurring.add(shifted);
+  n_streams_helped_ += bootstrap_change(recurring.change, recurring.base, seed).percent < 0;
   return out;
 }
 
@@ -460,26 +462,33 @@ Result<void> BankEval::helpfulness() {
     if (stop_requested())
       return fail(ErrorKind::kCancelled, "eval.cancelled", "evaluation: stopped on request");
   }
-  const RelativeChange helped = bootstrap_change(helped_, helped_base_, common_.seed);
-  const RelativeChange mistaken = bootstrap_change(short_, short_base_, common_.seed);
-  const RelativeChange harmed = bootstrap_change(unrelated_, unrelated_base_, common_.seed);
-  gate("recurring tasks: NLL lower with memory", helped.high < 0,
-       fmt::format("{:+.3f} % [{:+.3f}, {:+.3f}] over {} tasks", helped.percent, helped.low, helped.high,
-                   helped_.size()));
-  gate("unrelated text: NLL at most +0.5 %", harmed.high <= kMaxHarm,
-       fmt::format("{:+.3f} % [{:+.3f}, {:+.3f}] over {} tasks", harmed.percent, harmed.low, harmed.high,
-                   unrelated_.size()));
-  // No gate: short requests of one form lie close together in a small model's embedding (docs/memory.md).
-  details_["short_requests"] = {{"n", short_.size()},
-                                {"change_percent", mistaken.percent},
-                                {"low", mistaken.low},
-                                {"high", mistaken.high}};
-  if (!common_.json) {
-    print(
-        "     short requests of one form, items of others: NLL {:+.3f} % [{:+.3f}, {:+.3f}] over {} tasks "
-        "(no gate)\n",
-        mistaken.percent, mistaken.low, mistaken.high, short_.size());
+  const auto spoken = [](const Json& change) {
+    return fmt::format("{:+.3f} % [{:+.3f}, {:+.3f}]", change["percent"].get<double>(),
+                       change["low"].get<double>(), change["high"].get<double>());
+  };
+  details_["arms"] = Json::object();
+  for (const Arm& arm : arms_) {
+    const Json json = arm.json(common_.seed, false);
+    if (!common_.json) {
+      print("     {:28} {:4} requests, {:4} with items: NLL {}{}\n", arm.name, arm.n, arm.n_injected,
+            spoken(json["change"]),
+            json.contains("another_item") ? fmt::format(", another's item {}", spoken(json["another_item"]))
+                                          : "");
+    }
+    details_["arms"][arm.name] = json;
   }
+  Arm recurring = arms_[0], unrelated = arms_[2];
+  recurring.add(arms_[1]);
+  unrelated.add(arms_[3]);
+  // Short requests of one form are no gate: they lie close together in a small model's embedding
+  // (docs/memory.md).
+  const Json helped = recurring.json(common_.seed, false)["change"],
+             harmed = unrelated.json(common_.seed, false)["change"];
+  gate("recurring tasks: NLL lower with memory", helped["high"].get<double>() < 0,
+       fmt::format("{} over {} tasks, lower in {} of {} streams", spoken(helped), recurring.n,
+                   n_streams_helped_, own_.n_seeds));
+  gate("unrelated text: NLL at most +0.5 %", harmed["high"].get<double>() <= kMaxHarm,
+       fmt::format("{} over {} requests", spoken(harmed), unrelated.n));
   return {};
 }
 
