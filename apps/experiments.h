@@ -28,6 +28,7 @@ struct Experiment {
   std::function<Result<int>(const ExperimentOptions&)> run;
 };
 
+
 std::vector<Experiment> experiments();
 
 Experiment hnsw_file_experiment();
