@@ -250,7 +250,10 @@ RouteLanesOf RouteTenant::lanes(const RouteQuery& query, int64_t now_us, const D
 
 RouteWeights RouteTenant::weights(bool has_prior) const {
   const RouteWeights& fitted = has_prior ? with_prior : words_only;
-  if (fitted.fitted) return fitted;
+  return fitted.fitted ? fitted : schedule(has_prior);
+}
+
+RouteWeights RouteTenant::schedule(bool has_prior) const {
   double n = 0;
   for (const auto& [place, example] : examples) n += example.time_us < drift_us ? kBeforeDrift : 1;
   RouteWeights out;

@@ -26,7 +26,7 @@ inline constexpr size_t kOutcomesForWeights = 100;
 inline constexpr int kVoters = 10;
 inline constexpr double kVoterSimilarity = 0.5;
 // What was learned before the world changed still counts a little.
-inline constexpr double kBeforeDrift = 0.1;
+inline constexpr double kBeforeDrift = 0.03;
 
 // A task that was decided and judged.
 struct RouteExample {
@@ -122,6 +122,7 @@ struct RouteTenant {
   RouteLanesOf lanes(const RouteQuery& query, int64_t now_us, const DecisionId* without = nullptr) const;
   // What the lanes count: the schedule while there are few outcomes, fitted weights later.
   RouteWeights weights(bool has_prior) const;
+  RouteWeights schedule(bool has_prior) const;
   double recency(const RouteExample& example, int64_t now_us) const;
 
  private:
