@@ -28,7 +28,6 @@ struct Experiment {
   std::function<Result<int>(const ExperimentOptions&)> run;
 };
 
-
 std::vector<Experiment> experiments();
 
 Experiment hnsw_file_experiment();
