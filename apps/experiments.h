@@ -31,6 +31,8 @@ struct Experiment {
 std::vector<Experiment> experiments();
 
 Experiment hnsw_file_experiment();
+Experiment bank_crash_experiment();
+Experiment bank_experiment();
 Experiment route_experiment();
 
 }  // namespace ruvltra

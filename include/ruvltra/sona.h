@@ -185,6 +185,9 @@ class AgentRouter {
   // Adds or replaces by id; the number read. PATH: a folder of Markdown files with front matter, or a JSON or
   // TOML file. Errors: routing.registry, routing.front_matter naming file and line.
   Result<size_t> import_agents(const std::filesystem::path& path);
+  // Error: routing.agent; routing.registry for the last one.
+  Result<void> remove_agent(std::string_view id);
+  std::string agents_json() const;  // what import_agents() reads from a .json file
 
   RouterStatus status(const Scope& scope = {}) const;
 

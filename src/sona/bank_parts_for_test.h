@@ -2,6 +2,7 @@
 // similarities. Tests only.
 #pragma once
 
+#include <atomic>
 #include <cmath>
 #include <functional>
 #include <map>
