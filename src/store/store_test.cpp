@@ -339,7 +339,9 @@ TEST(Store, AFailedSyncIsNotAcknowledged) {
   vfs.fail_at(DiskFault::kSyncError, 1, false);
   expect_error(store->put_trajectory(sample_trajectory(2)), "store.unavailable");
   EXPECT_EQ(vfs.n_fired(), 1u);
+  EXPECT_EQ(vfs.n_opened(), 1u);
   expect_ok(store->put_trajectory(sample_trajectory(3)));
+  EXPECT_EQ(vfs.n_opened(), 2u);
   expect_ok(store->trajectory("local", sample_id(1)));
   EXPECT_TRUE(store->damaged().empty());
 }
