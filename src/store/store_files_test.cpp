@@ -256,9 +256,46 @@ TEST(StoreFiles, StrangeFilesAreRefused) {
   refused("CREATE VIEW v AS SELECT 1", "store.corrupt");
   refused("DROP TABLE decision", "store.corrupt");
   refused("ALTER TABLE decision RENAME COLUMN task TO job", "store.corrupt");
+  // The same columns, but any type goes into them.
+  refused("DROP TABLE value; CREATE TABLE value (row INTEGER PRIMARY KEY, seq, name, bytes, sum)", "store.corrupt");
   fs::remove(file);
   fs::create_directory(file);
   EXPECT_FALSE(Store::open(folder.path()));
+}
+
+// Every row is intact, but the next change would overwrite one: the list of free pages names a table's page.
+TEST(StoreFiles, ABrokenFreeListIsNoticed) {
+  const ScratchFolder folder("freelist");
+  const fs::path file = folder.path() / "learn.db";
+  { expect_ok(open_in(folder.path())->put_trajectory(sample_trajectory(1))); }
+  std::string bytes = file_bytes(file);
+  const char kFirstFreePageAndCount[] = {0, 0, 0, 3, 0, 0, 0, 1};
+  bytes.replace(32, sizeof kFirstFreePageAndCount, kFirstFreePageAndCount, sizeof kFirstFreePageAndCount);
+  write_bytes(file, bytes);
+  expect_error(Store::open(folder.path()), "store.corrupt");
+}
+
+// Rows that grow move their neighbours to other pages, and leave copies where those were.
+TEST(StoreFiles, DeletedDataIsNotInWhatWasMoved) {
+  const ScratchFolder folder("moved");
+  const std::string marker = "MARKER-4712-MARKER";
+  const auto store = open_in(folder.path());
+  std::vector<PatternRecord> patterns;
+  for (uint64_t n = 0; n < 300; ++n) {
+    patterns.push_back(sample_pattern(n, n % 2 == 0 ? "stays" : "gone"));
+    if (n % 2 == 1) patterns.back().text += marker;
+  }
+  expect_ok(store->put_patterns(patterns));
+  for (uint64_t n = 0; n < 300; n += 2) {
+    patterns[n].text.append(1'500, 't');
+    expect_ok(store->put_patterns(std::vector{patterns[n]}));
+  }
+  const auto report = store->delete_data("gone");
+  expect_ok(report);
+  EXPECT_EQ(report->n_patterns, 150u);
+  for (const fs::path& file : all_files(folder.path())) {
+    EXPECT_EQ(file_bytes(file).find(marker), std::string::npos) << file;
+  }
 }
 
 TEST(StoreFiles, DeletedDataIsNowhere) {

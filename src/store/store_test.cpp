@@ -249,6 +249,29 @@ TEST(Store, FeedbackOnceAndPublishByComparison) {
   EXPECT_EQ(history->front().number, 2u);
 }
 
+// The oldest feedback and decisions go first, and with a feedback its name: also after a restart.
+TEST(Store, FeedbackAndDecisionsAreBounded) {
+  const ScratchFolder folder("bounded");
+  Store::Options options;
+  options.feedback_capacity = 3;
+  options.decision_capacity = 2;
+  for (uint64_t round = 0; round < 2; ++round) {
+    const auto store = open_in(folder.path(), options);
+    for (uint64_t n = 5 * round; n < 5 * round + 5; ++n) {
+      EXPECT_TRUE(*store->put_feedback(sample_feedback(n)));
+      expect_ok(store->put_decision(sample_decision(n)));
+    }
+    EXPECT_EQ(store->stats().n_feedback, 3u);
+    EXPECT_EQ(store->stats().n_decisions, 2u);
+  }
+  const auto store = open_in(folder.path(), options);
+  FeedbackRecord again = sample_feedback(3);  // gone, and so it is new
+  again.id = sample_id(50, 2);
+  again.correction = "another";
+  EXPECT_TRUE(*store->put_feedback(again));
+  EXPECT_TRUE(store->verify()->empty());
+}
+
 TEST(Store, ExactlyOnePublisherWins) {
   const ScratchFolder folder("race");
   const auto store = open_in(folder.path());
@@ -316,7 +339,9 @@ TEST(Store, AFailedSyncIsNotAcknowledged) {
   vfs.fail_at(DiskFault::kSyncError, 1, false);
   expect_error(store->put_trajectory(sample_trajectory(2)), "store.unavailable");
   EXPECT_EQ(vfs.n_fired(), 1u);
+  EXPECT_EQ(vfs.n_opened(), 1u);
   expect_ok(store->put_trajectory(sample_trajectory(3)));
+  EXPECT_EQ(vfs.n_opened(), 2u);
   expect_ok(store->trajectory("local", sample_id(1)));
   EXPECT_TRUE(store->damaged().empty());
 }
