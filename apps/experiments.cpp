@@ -2,6 +2,8 @@
 
 namespace ruvltra {
 
-std::vector<Experiment> experiments() { return {bank_experiment()}; }
+std::vector<Experiment> experiments() {
+  return {bank_experiment(), hnsw_file_experiment(), route_experiment()};
+}
 
 }  // namespace ruvltra

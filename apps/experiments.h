@@ -32,4 +32,7 @@ Experiment bank_experiment();
 
 std::vector<Experiment> experiments();
 
+Experiment hnsw_file_experiment();
+Experiment route_experiment();
+
 }  // namespace ruvltra

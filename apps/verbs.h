@@ -69,6 +69,7 @@ void add_quantize_verb(Program& program);
 void add_synth_verb(Program& program);
 void add_eval_verb(Program& program);
 void add_doctor_verb(Program& program);
+void add_sona_verb(Program& program);
 
 void add_all_verbs(Program& program);
 

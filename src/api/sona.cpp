@@ -5,7 +5,9 @@
 
 #include "api/sona_parts.h"
 #include "base/fail.h"
+#include "base/json.h"
 #include "base/utf8.h"
+#include "sona/agent_import.h"
 #include "sona/bank_checks.h"
 
 namespace ruvltra {
@@ -116,6 +118,16 @@ Result<std::vector<float>> Sona::embed(std::string_view text, const Scope& scope
 
 Result<HookState> Sona::hook_state(std::string_view text) { return parts_->embedder->embed_hooks(text); }
 
+Result<HeadReport> Sona::train_head(const Scope& scope) {
+  RETURN_IF_ERROR(check_scope(scope));
+  return parts_->router->train_head(scope);
+}
+
+Result<void> Sona::begin_task(const Scope& scope, std::string name) {
+  RETURN_IF_ERROR(check_scope(scope));
+  return parts_->router->begin_task(scope, name);
+}
+
 Result<DeleteReport> Sona::delete_data(const std::string& tenant, const std::optional<std::string>& session) {
   RETURN_IF_ERROR(check_scope({.tenant = tenant, .session = session.value_or("")}));
   flush();
@@ -123,7 +135,9 @@ Result<DeleteReport> Sona::delete_data(const std::string& tenant, const std::opt
     const std::lock_guard lock(parts_->recorded.mutex);
     std::erase_if(parts_->recorded.by_request, [&](const auto& each) { return each.second.first == tenant; });
   }
-  return parts_->bank->delete_data(tenant, session);
+  ASSIGN_OR_RETURN(const DeleteReport report, parts_->bank->delete_data(tenant, session));
+  RETURN_IF_ERROR(parts_->router->forget(tenant));
+  return report;
 }
 
 Result<PatternId> ReasoningBank::store(const PatternItem& item, const Scope& scope) {
@@ -165,6 +179,46 @@ Result<size_t> PatternBank::prune_to(size_t n) {
   return parts_->upkeep->prune_to(n).map([](const auto& report) { return report.n_before - report.n_after; });
 }
 
+Result<RoutingDecision> AgentRouter::route(std::string_view task, const RouteOptions& options) {
+  RETURN_IF_ERROR(check_scope(options.scope));
+  ASSIGN_OR_RETURN(RoutingDecision decision, parts_->router->route(task, options));
+  if (parts_->model->config.enable_agent_routing) RETURN_IF_ERROR(parts_->record_decision(decision, options));
+  return decision;
+}
+
+Result<void> AgentRouter::feedback(const DecisionId& decision, const RouteOutcome& outcome,
+                                   const Scope& scope) {
+  RETURN_IF_ERROR(check_scope(scope));
+  RETURN_IF_ERROR(parts_->router->feedback(decision, outcome, scope));
+  if (parts_->model->config.enable_agent_routing)
+    RETURN_IF_ERROR(parts_->record_outcome(decision, outcome, scope));
+  return {};
+}
+
+std::vector<AgentProfile> AgentRouter::agents() const { return parts_->router->registry().agents(); }
+
+Result<void> AgentRouter::set_agents(std::vector<AgentProfile> agents) {
+  const AgentRegistry now = parts_->router->registry();
+  ASSIGN_OR_RETURN(AgentRegistry next, AgentRegistry::create(std::move(agents), now.task_types(), "agents"));
+  return parts_->router->set_registry(std::move(next));
+}
+
+Result<size_t> AgentRouter::import_agents(const std::filesystem::path& path) {
+  ASSIGN_OR_RETURN(const auto agents, ruvltra::import_agents(path));
+  ASSIGN_OR_RETURN(AgentRegistry next, parts_->router->registry().with(agents, path.string()));
+  RETURN_IF_ERROR(parts_->router->set_registry(std::move(next)));
+  return agents.size();
+}
+
+Result<void> AgentRouter::remove_agent(std::string_view id) {
+  ASSIGN_OR_RETURN(AgentRegistry next, parts_->router->registry().without(id));
+  return parts_->router->set_registry(std::move(next));
+}
+
+std::string AgentRouter::agents_json() const { return to_json(parts_->router->registry().json()) + "\n"; }
+
+RouterStatus AgentRouter::status(const Scope& scope) const { return parts_->router->status(scope); }
+
 SonaStatus Sona::status() const {
   const SonaParts& p = *parts_;
   SonaStatus status;
@@ -196,6 +250,7 @@ SonaStatus Sona::status() const {
   status.n_cache_hits = cache.n_hits;
   status.n_cache_misses = cache.n_misses;
   status.bank = p.bank->status();
+  status.router = p.router->status();
   return status;
 }
 

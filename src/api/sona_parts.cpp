@@ -156,7 +156,8 @@ Result<std::unique_ptr<SonaParts>> SonaParts::open(
     return pooled_states(model, text, layers);
   };
   const Sha256Digest& digest = model.weights.file_digest;
-  const auto basis_file = parts->folder / fmt::format("basis-{}.rvc", to_hex(digest).substr(0, 16));
+  const auto basis_file = parts->folder / fmt::format("basis-{}-{}.rvc", to_hex(digest).substr(0, 16),
+                                                      fmt::join(parts->hooks, "-"));
   ASSIGN_OR_RETURN(HookBasis basis, load_or_fit_basis(basis_file, digest, parts->hooks,
                                                       model.weights.shape.d_model, states, on_text));
   parts->embedder = std::make_unique<HiddenEmbedder>(std::move(basis), states);
@@ -169,6 +170,10 @@ Result<std::unique_ptr<SonaParts>> SonaParts::open(
   ASSIGN_OR_RETURN(parts->bank, Bank::open(*parts->store, *parts->embedder, *kernels, count_tokens,
                                            bank_options(config, parts->folder)));
   parts->upkeep = std::make_unique<PatternUpkeep>(*parts->bank);
+  Router::Options routing;
+  routing.ewc_lambda = static_cast<double>(config.sona_config.ewc_lambda);
+  routing.kernels = kernels;
+  ASSIGN_OR_RETURN(parts->router, Router::open(*parts->store, parts->embedder.get(), routing));
 
   if (config.sona_config.learn != LearnMode::kOff) {
     parts->recorder = std::make_shared<Recorder>(
@@ -247,6 +252,36 @@ Result<void> SonaParts::record_answer(AnsweredRequest& answer) {
     recorded.order.pop_front();
   }
   return {};
+}
+
+Result<void> SonaParts::record_decision(const RoutingDecision& decision, const RouteOptions& options) {
+  TrajectoryRecord record;
+  record.id = decision.id;
+  record.tenant = options.scope.tenant;
+  record.session = options.scope.session;
+  record.model_hash = model->weights.file_digest;
+  record.provenance = "router";
+  record.ended_us = now_us();
+  record.body = Trajectory(decision.task_type);
+  record.body.set_agent(decision.primary.id);
+  record.body.add_state({.text = decision.task});
+  record.body.add_action("route", {}, decision.primary.id);
+  record.split = split_of(record.body);
+  return store->put_trajectory(record);
+}
+
+Result<void> SonaParts::record_outcome(const DecisionId& decision, const RouteOutcome& outcome,
+                                       const Scope& scope) {
+  auto record = store->trajectory(scope.tenant, decision);
+  if (!record && record.error().id == "store.not_found")
+    return {};  // made before recording began, or too old
+  if (!record) return tl::unexpected<Error>(std::move(record.error()));
+  if (!outcome.agent.empty()) record->body.set_agent(outcome.agent);
+  if (outcome.success) record->body.set_verdict(*outcome.success ? Verdict::success() : Verdict::failure());
+  if (outcome.quality) record->body.set_quality(*outcome.quality, QualitySource::kCaller);
+  record->quality = record->body.final_quality();
+  record->source = record->body.final_source();
+  return store->put_trajectory(*record);
 }
 
 }  // namespace ruvltra

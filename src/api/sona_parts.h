@@ -18,6 +18,7 @@
 #include "sona/pattern_bank.h"
 #include "sona/reasoning_bank.h"
 #include "sona/recorder.h"
+#include "sona/router.h"
 #include "store/store.h"
 
 namespace ruvltra {
@@ -51,6 +52,7 @@ struct SonaParts {
   std::unique_ptr<HiddenEmbedder> embedder;
   std::unique_ptr<Bank> bank;
   std::unique_ptr<PatternUpkeep> upkeep;
+  std::unique_ptr<Router> router;
 
   // The trajectories of the latest answers recorded by themselves.
   struct Recorded {
@@ -71,6 +73,10 @@ struct SonaParts {
   // Puts it in the store and, where the model is configured so, makes bank items of it.
   Result<void> keep(const TrajectoryRecord& record);
   Result<void> record_answer(AnsweredRequest& answer);
+  // A decision of the router is a trajectory under the decision's own id; its outcome replaces it. The
+  // embedding stays with the decision: no pass of the model.
+  Result<void> record_decision(const RoutingDecision& decision, const RouteOptions& options);
+  Result<void> record_outcome(const DecisionId& decision, const RouteOutcome& outcome, const Scope& scope);
 };
 
 }  // namespace ruvltra

@@ -72,6 +72,7 @@ class StoreCore {
   Result<std::vector<FeedbackRecord>> feedback(std::string_view tenant, RecordId after);
   Result<std::vector<DecisionRecord>> decisions(std::string_view tenant, RecordId after);
   Result<std::vector<ClusterRecord>> clusters();
+  Result<std::optional<GenerationRecord>> live(std::string_view tenant, std::string_view session);
   Result<std::vector<GenerationRecord>> history(std::string_view tenant, std::string_view session, size_t n);
   Result<std::optional<std::vector<uint8_t>>> value(std::string_view name);
 

@@ -160,8 +160,8 @@ Result<bool> StoreCore::step_backup() {
   if (!backup_) {
     return fail(ErrorKind::kIo, "store.unavailable", "backup: interrupted, the store was opened again");
   }
-  ASSIGN_OR_RETURN(const bool done, backup_->step(kSlice));
-  if (done) backup_.reset();
+  auto done = backup_->step(kSlice);
+  if (!done || *done) backup_.reset();
   return done;
 }
 

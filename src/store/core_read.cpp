@@ -139,6 +139,17 @@ Result<std::vector<ClusterRecord>> StoreCore::clusters() {
   return records;
 }
 
+Result<std::optional<GenerationRecord>> StoreCore::live(std::string_view tenant, std::string_view session) {
+  const auto scope = scopes_.find({std::string(tenant), std::string(session)});
+  if (scope == scopes_.end()) return std::nullopt;
+  const auto entry = scope->second.generations.find(scope->second.live);
+  if (entry == scope->second.generations.end()) {
+    return fail("store.damaged", "generation {}: its row was damaged", scope->second.live);
+  }
+  ASSIGN_OR_RETURN(const Row row, fetch(kGeneration, entry->second));
+  return decode_generation(row);
+}
+
 Result<std::vector<GenerationRecord>> StoreCore::history(std::string_view tenant, std::string_view session,
                                                          size_t n) {
   std::vector<GenerationRecord> records;

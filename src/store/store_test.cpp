@@ -7,7 +7,7 @@
 
 #include "store/jsonl.h"
 #include "store/store_parts.h"
-#include "store/store_samples.h"
+#include "store/faults/samples.h"
 
 namespace ruvltra {
 namespace {

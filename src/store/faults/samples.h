@@ -1,4 +1,4 @@
-// Records for tests of the store, all made from a number.
+// Records for tests and the crash evaluation, all made from a number.
 #pragma once
 
 #include <unistd.h>
