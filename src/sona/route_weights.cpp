@@ -11,7 +11,7 @@ constexpr double kScheduleExamples = 3;  // imaginary outcomes that speak for th
 constexpr int kWeightSteps = 300;
 constexpr size_t kCalibrationBins = 10;
 constexpr size_t kMinForTemperature = 200;  // below, a calibration error is mostly chance
-constexpr double kLossSlack = 0.01;  // nat that a better calibrated temperature may cost
+constexpr double kLossSlack = 0.01;         // nat that a better calibrated temperature may cost
 
 struct Row {
   const RouteLanesOf* lanes;
@@ -114,7 +114,8 @@ RouteWeights fit_route_weights(const RouteModel& model, std::span<const RouteLan
   weights.fitted = true;
   double total = 0, registry_share = 0;
   for (size_t lane = 0; lane < kRouteLanes; ++lane) {
-    if (!lanes.empty() && lanes[0].log_p[lane].empty() && lane == static_cast<size_t>(RouteLane::kPrior)) continue;
+    if (!lanes.empty() && lanes[0].log_p[lane].empty() && lane == static_cast<size_t>(RouteLane::kPrior))
+      continue;
     total += schedule.alpha[lane];
     if (lane == static_cast<size_t>(RouteLane::kPrior)) registry_share += 1;
     if (lane == static_cast<size_t>(RouteLane::kLexical)) registry_share += kLexicalWeight;
