@@ -38,7 +38,8 @@ Result<std::string> quoted_scalar(std::string_view value, std::string_view where
       out += c;
     }
   }
-  if (i >= value.size()) return fail("routing.front_matter", "{}: expected the quote to end on its line", where);
+  if (i >= value.size())
+    return fail("routing.front_matter", "{}: expected the quote to end on its line", where);
   const std::string_view tail = trim(value.substr(i + 1));
   if (!tail.empty() && tail.front() != '#') {
     return fail("routing.front_matter", "{}: expected nothing after the quoted text, found \"{}\"", where,
