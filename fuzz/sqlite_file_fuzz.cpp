@@ -1,5 +1,6 @@
-// Any bytes as the store's database file: opening it gives an error or serves rows that were checked. A second
-// time all checksums and accounts are made to fit, so that the decoders meet what a hand could have written.
+// Any bytes as the store's database file: opening it gives an error or serves rows that were checked. A
+// second time all checksums and accounts are made to fit, so that the decoders meet what a hand could have
+// written.
 #include <sqlite3.h>
 
 #include <cstdint>

@@ -89,7 +89,11 @@ class Decoder {
  public:
   explicit Decoder(const Row& row) : row_(row) {}
 
-  std::string text() { return next(Value::Type::kText).bytes; }
+  std::string text() {
+    std::string value = next(Value::Type::kText).bytes;
+    check(utf8_is_valid(value));
+    return value;
+  }
   int64_t integer() { return next(Value::Type::kInteger).integer; }
   uint64_t count() { return std::bit_cast<uint64_t>(integer()); }
   int64_t integer_in(int64_t low, int64_t high) {
@@ -133,8 +137,10 @@ class Decoder {
   }
   std::vector<float> vector() {
     const std::string bytes = blob();
-    if (bytes.size() % sizeof(f16_t) != 0) good_ = false;
-    return decode_f16(bytes);
+    check(bytes.size() % sizeof(f16_t) == 0);
+    std::vector<float> values = decode_f16(bytes);
+    for (const float value : values) check(std::isfinite(value));
+    return values;
   }
   std::vector<float> embedding() {
     std::vector<float> values = vector();
@@ -185,7 +191,7 @@ std::vector<AgentProbability> decode_probabilities(std::string_view bytes, bool&
     const auto p = view.read<double>();
     const auto n = view.read<uint32_t>();
     const auto agent = n ? view.take_text(*n) : std::nullopt;
-    if (!p || !agent || !std::isfinite(*p)) break;
+    if (!p || !agent || !std::isfinite(*p) || !utf8_is_valid(*agent)) break;
     list.push_back({std::string(*agent), *p});
   }
   good = view.remaining() == 0;
@@ -226,8 +232,8 @@ Result<std::vector<Value>> encode(const TrajectoryRecord& record, StepRange step
   out.integer(static_cast<int64_t>(body.verdict.kind));
   out.real("trajectory.verdict.completion", body.verdict.completion);
   out.integer(body.verdict.attempts);
-  out.check(body.verdict.attempts >= 0 && body.verdict.attempts <= kMaxAttempts, "trajectory.verdict.attempts",
-            "0 to 1,000,000,000");
+  out.check(body.verdict.attempts >= 0 && body.verdict.attempts <= kMaxAttempts,
+            "trajectory.verdict.attempts", "0 to 1,000,000,000");
   out.real("trajectory.quality", body.quality);
   out.integer(static_cast<int64_t>(body.source));
   out.text("trajectory.lesson", body.lesson);

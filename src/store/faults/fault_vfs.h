@@ -36,7 +36,8 @@ class FaultVfs {
   FaultVfs& operator=(const FaultVfs&) = delete;
   const char* name() const { return name_.c_str(); }
 
-  // The n-th call from now on that such a fault can hit fails (counted from 1), and with `sticky` all after it.
+  // The n-th call from now on that such a fault can hit fails (counted from 1), and with `sticky` all after
+  // it.
   void fail_at(DiskFault fault, uint64_t n, bool sticky);
   uint64_t n_fired() const;
   uint64_t countdown() const;  // calls until it fails
