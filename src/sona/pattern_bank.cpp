@@ -209,8 +209,6 @@ Result<void> PatternUpkeep::recluster(ConsolidateReport& report) {
     }
     RETURN_IF_ERROR(bank_.store_.replace_clusters(clusters, members));
     const std::lock_guard lock(bank_.mutex_);
-    for (auto& [key, entry] : bank_.entries_) entry.cluster = -1;
-    for (const auto& [id, cluster] : members) bank_.find(id)->cluster = cluster;
     bank_.clustering_ = clustering->centroids.empty() ? nullptr : std::move(clustering);
     return {};
   };

@@ -278,6 +278,12 @@ TEST_F(PatternBankTest, DamagedForeignAndStaleIndexFilesAreDropped) {
     put(good.substr(0, n));
     expect_rebuilt("cut at " + std::to_string(n));
   }
+  // The same ids, one vector changed: only the checksum can tell.
+  put(good);
+  PatternRecord changed = store.rows().begin()->second;
+  changed.embedding = embedder.embed("else", "")->values;
+  ASSERT_TRUE(store.put_patterns(std::vector{changed}).has_value());
+  expect_rebuilt("another vector of the same id");
   put(good);
   embedder.set_space(9);  // the rows are of space 1: none is indexed
   open();

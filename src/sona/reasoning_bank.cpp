@@ -96,7 +96,6 @@ void Bank::add_entry(const PatternRecord& record, bool taken) {
   entry.lcb = beta_lcb(entry.beta);
   entry.last_used_us = record.last_used_us;
   entry.uses = record.uses;
-  entry.cluster = record.cluster;
   entry.vector_checksum = vector_of(record, entry.group).checksum();
   if (!taken) ranked_.insert(rank_of(entry));
   if (entry.space != space_) other_space_.insert(entry.id);
