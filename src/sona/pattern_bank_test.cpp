@@ -145,6 +145,11 @@ TEST_F(PatternBankTest, ClustersAreReplacedNotAppendedAndFollowTheTopics) {
     EXPECT_GT(report->inertia, 0.1);
     EXPECT_LT(report->inertia, 0.6);  // 1 - 0.85^2 = 0.28 where every topic is a cluster
   }
+  // An item with the number of a clustering that is gone gets another.
+  PatternRecord stray = store.rows().begin()->second;
+  stray.cluster = 77;
+  ASSERT_TRUE(store.put_patterns(std::vector{stray}).has_value());
+  ASSERT_TRUE(patterns.consolidate().has_value());
   std::map<int32_t, uint64_t> members;
   const auto rows = store.rows();
   for (const auto& [id, row] : rows) {
