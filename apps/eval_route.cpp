@@ -167,8 +167,8 @@ Result<RouteMeasure> learning_curve(Trial& trial, Bench& bench) {
   }
   RETURN_IF_ERROR(bench.router->train_head());
   RETURN_IF_ERROR(measure(trial.train.size()));
-  const Json& first_row = trial.out["curve"].front();
-  const Json& row = trial.out["curve"].back();
+  const Json first_row = trial.out["curve"].front();
+  const Json row = trial.out["curve"].back();
   trial.gate("better than keywords without feedback: p", first_row["mcnemar_p"], "exact McNemar < 0.05",
              first_row["accuracy"] > baseline && first_row["mcnemar_p"] < kMaxP);
   trial.gate("better than keywords after all feedback: p", row["mcnemar_p"], "exact McNemar < 0.05",

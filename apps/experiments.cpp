@@ -3,7 +3,7 @@
 namespace ruvltra {
 
 std::vector<Experiment> experiments() {
-  return {bank_experiment(), hnsw_file_experiment(), route_experiment()};
+  return {hnsw_file_experiment(), bank_crash_experiment(), bank_experiment(), route_experiment()};
 }
 
 }  // namespace ruvltra

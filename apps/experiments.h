@@ -28,11 +28,11 @@ struct Experiment {
   std::function<Result<int>(const ExperimentOptions&)> run;
 };
 
-Experiment bank_experiment();
-
 std::vector<Experiment> experiments();
 
 Experiment hnsw_file_experiment();
+Experiment bank_crash_experiment();
+Experiment bank_experiment();
 Experiment route_experiment();
 
 }  // namespace ruvltra

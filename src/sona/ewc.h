@@ -65,9 +65,9 @@ class Ewc {
 
  private:
   double lambda_ = 0;
-  std::vector<float> anchor_;      // B*
-  std::vector<double> total_;      // F*
-  std::vector<double> run_;        // F_run
+  std::vector<float> anchor_;  // B*
+  std::vector<double> total_;  // F*
+  std::vector<double> run_;    // F_run
   uint32_t n_batches_ = 0;
   bool has_anchor_ = false;
 };
@@ -79,12 +79,12 @@ class Ewc {
 class PageHinkley {
  public:
   struct Options {
-    double slack = 0.5;       // deviations above the mean that are no rise
-    double threshold = 8;     // alarm if the sum stands so far above its minimum
-    double memory = 0.99;     // of the running mean and variance
-    size_t warm_up = 16;      // values that only set the mean
+    double slack = 0.5;    // deviations above the mean that are no rise
+    double threshold = 8;  // alarm if the sum stands so far above its minimum
+    double memory = 0.99;  // of the running mean and variance
+    size_t warm_up = 16;   // values that only set the mean
     double min_deviation = 0.05;
-    double clip = 6;          // one value counts at most so many deviations
+    double clip = 6;  // one value counts at most so many deviations
   };
   PageHinkley() : PageHinkley(Options{}) {}
   explicit PageHinkley(const Options& options) : options_(options) {}

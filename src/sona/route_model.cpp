@@ -45,8 +45,8 @@ std::shared_ptr<const RouteModel> RouteModel::create(AgentRegistry registry, dou
   return create(std::move(registry), ewc_lambda, 0, {});
 }
 
-std::shared_ptr<const RouteModel> RouteModel::create(AgentRegistry registry, double ewc_lambda, uint64_t space,
-                                                     std::vector<float> vectors) {
+std::shared_ptr<const RouteModel> RouteModel::create(AgentRegistry registry, double ewc_lambda,
+                                                     uint64_t space, std::vector<float> vectors) {
   std::shared_ptr<RouteModel> model(new RouteModel);
   model->registry_ = std::move(registry);
   model->texts_ = texts(model->registry_);
@@ -58,7 +58,8 @@ std::shared_ptr<const RouteModel> RouteModel::create(AgentRegistry registry, dou
   for (size_t a = 0; a < agents.size(); ++a) {
     model->agent_of_.insert(model->agent_of_.end(), 1 + agents[a].examples.size(), a);
   }
-  for (size_t t = 0; t < model->texts_.size(); ++t) documents.push_back({model->agent_of_[t], model->texts_[t]});
+  for (size_t t = 0; t < model->texts_.size(); ++t)
+    documents.push_back({model->agent_of_[t], model->texts_[t]});
   for (size_t a = 0; a < agents.size(); ++a) {
     std::string names = agents[a].id;
     for (const std::string& alias : agents[a].aliases) names += " " + alias;
@@ -139,8 +140,7 @@ void RouteModel::fit_heads(double ewc_lambda) {
   for (size_t t = 0; t < texts_.size(); ++t) {
     std::span<const float> vector;
     if (has_vectors()) vector = {vectors_.data() + t * kEmbeddingDim, kEmbeddingDim};
-    x.push_back(features(texts_[t], content_words(texts_[t]), vector, false,
-                         static_cast<int>(t)));
+    x.push_back(features(texts_[t], content_words(texts_[t]), vector, false, static_cast<int>(t)));
   }
   initial_head_ = learn_initial_head(n_agents(), labelled(x, agent_of_), ewc_lambda);
 
@@ -189,8 +189,7 @@ std::vector<double> RouteModel::task_type(std::span<const std::string> words, co
 }
 
 RouteFeatures RouteModel::features(std::string_view text, std::span<const std::string> words,
-                                   std::span<const float> embedding, bool has_context,
-                                   int without) const {
+                                   std::span<const float> embedding, bool has_context, int without) const {
   return route_features(embedding, words_.profile(words, without), surface_values(text, has_context));
 }
 

@@ -58,11 +58,13 @@ std::string reason_of(const RouteTenant& tenant, const RouteQuery& query, const 
   switch (static_cast<RouteLane>(lane)) {
     case RouteLane::kPrior:
       return "near to its text \"" + shortened(tenant.model->nearest_text(query.embedding, agent)) + "\"";
-    case RouteLane::kLexical: return lexical_reason(tenant, query, agent);
+    case RouteLane::kLexical:
+      return lexical_reason(tenant, query, agent);
     case RouteLane::kHead:
       return tenant.head.n_updates > 0 ? fmt::format("learned from {} outcomes", tenant.head.n_outcomes)
                                        : "learned from the agents' texts";
-    case RouteLane::kVote: return vote_reason(tenant, lanes, tenant.model->registry().agents()[agent].id);
+    case RouteLane::kVote:
+      return vote_reason(tenant, lanes, tenant.model->registry().agents()[agent].id);
   }
   return {};
 }

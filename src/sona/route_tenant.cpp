@@ -31,7 +31,8 @@ std::vector<size_t> rows_from(const AgentRegistry& old, const AgentRegistry& nex
   return from;
 }
 
-// Embeddings of another space mean nothing here: their rows are those of the head that knows the registry alone.
+// Embeddings of another space mean nothing here: their rows are those of the head that knows the registry
+// alone.
 void forget_embedding_rows(HeadState& state, const HeadState& fresh) {
   const size_t n = kEmbeddingDim * state.head.n_labels;
   Ewc::State memory = state.ewc.state();
@@ -89,9 +90,9 @@ Result<void> RouteTenant::adopt(std::shared_ptr<const RouteModel> next, const Ke
     head = next->initial_head();
   } else if (model->registry().hash() != next->registry().hash()) {
     if (head.n_updates > 0) head_boundary(head);
-    head = head.n_updates == 0 ? next->initial_head()
-                               : remap_head(head, rows_from(model->registry(), next->registry()),
-                                            next->initial_head());
+    head = head.n_updates == 0
+               ? next->initial_head()
+               : remap_head(head, rows_from(model->registry(), next->registry()), next->initial_head());
     success = {};  // its agents' places have moved
     with_prior.fitted = words_only.fitted = false;
   } else if (head.n_updates == 0) {
@@ -164,14 +165,12 @@ size_t RouteTenant::explore(const RouteFeatures& x, std::span<const size_t> agen
     const std::string text = example.task + "\n" + example.context;
     std::span<const float> embedding;
     if (example.space == model->space()) embedding = example.embedding;
-    explorer->update(*agent,
-                     model->features(text, content_words(text), embedding, !example.context.empty()),
+    explorer->update(*agent, model->features(text, content_words(text), embedding, !example.context.empty()),
                      example.quality);
   }
   explored_to = next_place;
-  return *std::max_element(agents.begin(), agents.end(), [&](size_t a, size_t b) {
-    return explorer->score(a, x) < explorer->score(b, x);
-  });
+  return *std::max_element(agents.begin(), agents.end(),
+                           [&](size_t a, size_t b) { return explorer->score(a, x) < explorer->score(b, x); });
 }
 
 // Surprise is watched in blocks: a single miss says little, several in a row a lot.
@@ -250,7 +249,10 @@ RouteLanesOf RouteTenant::lanes(const RouteQuery& query, int64_t now_us, const D
 
 RouteWeights RouteTenant::weights(bool has_prior) const {
   const RouteWeights& fitted = has_prior ? with_prior : words_only;
-  if (fitted.fitted) return fitted;
+  return fitted.fitted ? fitted : schedule(has_prior);
+}
+
+RouteWeights RouteTenant::schedule(bool has_prior) const {
   double n = 0;
   for (const auto& [place, example] : examples) n += example.time_us < drift_us ? kBeforeDrift : 1;
   RouteWeights out;

@@ -26,7 +26,7 @@ inline constexpr size_t kOutcomesForWeights = 100;
 inline constexpr int kVoters = 10;
 inline constexpr double kVoterSimilarity = 0.5;
 // What was learned before the world changed still counts a little.
-inline constexpr double kBeforeDrift = 0.1;
+inline constexpr double kBeforeDrift = 0.03;
 
 // A task that was decided and judged.
 struct RouteExample {
@@ -74,20 +74,20 @@ struct RouteLanesOf {
   std::vector<RouteNeighbour> neighbours;
 };
 
-// *Thread safety*: members below `mutex` are read and written under it. HNSW searches run under a shared lock,
-// changes under an exclusive one; nothing slow happens under either.
+// *Thread safety*: members below `mutex` are read and written under it. HNSW searches run under a shared
+// lock, changes under an exclusive one; nothing slow happens under either.
 struct RouteTenant {
   mutable std::shared_mutex mutex;
   std::atomic<bool> training{false};
 
   std::shared_ptr<const RouteModel> model;  // what the rest is made for
   HeadState head;
-  uint64_t head_space = 0;     // of the embeddings in the head's features, 0 = none yet
+  uint64_t head_space = 0;  // of the embeddings in the head's features, 0 = none yet
   RouteWeights with_prior, words_only;
   ComplexityModel complexity;
   SuccessModel success;
-  int64_t boundary_us = 0;     // the head's current task: outcomes from here
-  int64_t drift_us = 0;        // when the world last changed
+  int64_t boundary_us = 0;  // the head's current task: outcomes from here
+  int64_t drift_us = 0;     // when the world last changed
   bool boundary_pending = false;
   int64_t next_boundary_us = 0;  // where the next task begins, once it is anchored
   size_t n_decisions = 0;
@@ -122,6 +122,7 @@ struct RouteTenant {
   RouteLanesOf lanes(const RouteQuery& query, int64_t now_us, const DecisionId* without = nullptr) const;
   // What the lanes count: the schedule while there are few outcomes, fitted weights later.
   RouteWeights weights(bool has_prior) const;
+  RouteWeights schedule(bool has_prior) const;
   double recency(const RouteExample& example, int64_t now_us) const;
 
  private:
@@ -134,11 +135,13 @@ struct RouteTenant {
 std::vector<double> combine_lanes(const RouteModel& model, const RouteLanesOf& lanes,
                                   const RouteWeights& weights);
 // What a lane adds to the best agent over what it gives on average.
-std::array<double, kRouteLanes> lane_shares(const RouteLanesOf& lanes, const RouteWeights& weights, size_t best);
+std::array<double, kRouteLanes> lane_shares(const RouteLanesOf& lanes, const RouteWeights& weights,
+                                            size_t best);
 
 // Bytes of what was learned, for the store; decoding checks everything. Error: routing.state.
 std::vector<uint8_t> encode_route_tenant(const RouteTenant& tenant);
-Result<void> decode_route_tenant(std::span<const uint8_t> bytes, const RouteModel& model, RouteTenant& tenant);
+Result<void> decode_route_tenant(std::span<const uint8_t> bytes, const RouteModel& model,
+                                 RouteTenant& tenant);
 // Under which name. It tells nothing of the tenant.
 std::string route_tenant_key(std::string_view tenant);
 

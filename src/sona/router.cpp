@@ -29,12 +29,12 @@ Result<void> check_task(std::string_view task, const RouteOptions& options) {
   }
   for (const auto& [name, text] : {std::pair{"task", task}, {"context", std::string_view(options.context)}}) {
     if (text.size() > kMaxTaskBytes) {
-      return fail(ErrorKind::kUsage, "learning.text_too_long", "{}: expected at most {} bytes, found {}", name,
-                  kMaxTaskBytes, text.size());
+      return fail(ErrorKind::kUsage, "learning.text_too_long", "{}: expected at most {} bytes, found {}",
+                  name, kMaxTaskBytes, text.size());
     }
     if (!utf8_is_valid(text)) {
-      return fail(ErrorKind::kUsage, "learning.invalid_utf8", "{}: expected UTF-8, found an invalid byte at {}",
-                  name, utf8_valid_prefix(text));
+      return fail(ErrorKind::kUsage, "learning.invalid_utf8",
+                  "{}: expected UTF-8, found an invalid byte at {}", name, utf8_valid_prefix(text));
     }
   }
   if (options.k < 1 || options.k > kMaxAgentsInAnswer) {
@@ -122,7 +122,8 @@ Result<void> Router::set_registry(AgentRegistry registry) {
   } else {
     next = RouteModel::create(std::move(registry), options_.ewc_lambda);
   }
-  RETURN_IF_ERROR(store_.put_value(kRegistryValue, {reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
+  RETURN_IF_ERROR(
+      store_.put_value(kRegistryValue, {reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
   const std::lock_guard lock(mutex_);
   model_ = std::move(next);
   return {};
@@ -169,7 +170,8 @@ Result<std::shared_ptr<RouteTenant>> Router::load_tenant(const std::string& name
 Result<std::shared_ptr<RouteTenant>> Router::tenant(const std::string& name,
                                                     const std::shared_ptr<const RouteModel>& model) {
   if (name.empty() || name.size() > 64) {
-    return fail(ErrorKind::kUsage, "routing.options", "tenant: expected 1 to 64 bytes, found {}", name.size());
+    return fail(ErrorKind::kUsage, "routing.options", "tenant: expected 1 to 64 bytes, found {}",
+                name.size());
   }
   std::shared_ptr<RouteTenant> state;
   {
@@ -194,7 +196,8 @@ Result<std::shared_ptr<RouteTenant>> Router::tenant(const std::string& name,
   return state;
 }
 
-Result<RouteQuery> Router::query(std::string_view task, const RouteOptions& options, const RouteModel& model) {
+Result<RouteQuery> Router::query(std::string_view task, const RouteOptions& options,
+                                 const RouteModel& model) {
   RouteQuery query;
   query.task = std::string(task);
   query.text = query.task;
@@ -295,9 +298,10 @@ Result<RoutingDecision> Router::route(std::string_view task, const RouteOptions&
 
 Result<void> Router::feedback(const DecisionId& id, const RouteOutcome& outcome, const Scope& scope) {
   if (!outcome.quality && !outcome.success) {
-    return fail(ErrorKind::kUsage, "learning.signal", "feedback: expected a quality or success, found neither");
+    return fail(ErrorKind::kUsage, "learning.signal",
+                "feedback: expected a quality or success, found neither");
   }
-  const double quality = outcome.quality.value_or(*outcome.success ? 1 : 0);
+  const double quality = outcome.quality ? *outcome.quality : (*outcome.success ? 1.0 : 0.0);
   if (!(quality >= 0 && quality <= 1)) {
     return fail(ErrorKind::kUsage, "learning.quality", "quality: expected 0..1, found {}", quality);
   }

@@ -35,9 +35,9 @@ std::string_view route_lane_name(RouteLane lane);  // "prior", "lexical", "head"
 
 // How a decision comes about, for whoever wants to look: nothing is recorded.
 struct RouteExplanation {
-  std::vector<std::string> agents;                        // enabled ones, in registry order
-  std::array<std::vector<double>, kRouteLanes> log_p;     // (agents); empty: the lane has nothing to say
-  std::array<double, kRouteLanes> weights = {};           // a_P, a_L, a_H, a_V
+  std::vector<std::string> agents;                     // enabled ones, in registry order
+  std::array<std::vector<double>, kRouteLanes> log_p;  // (agents); empty: the lane has nothing to say
+  std::array<double, kRouteLanes> weights = {};        // a_P, a_L, a_H, a_V
   double temperature = 1;
   std::vector<double> p;  // (agents)
 };
@@ -51,17 +51,18 @@ class Router {
  public:
   struct Options {
     double ewc_lambda = 1000;
-    size_t max_outcomes = 10'000;             // of a tenant, in memory; the newest stay
-    const KernelTable* kernels = nullptr;     // of the index; null: the best there is
-    std::function<int64_t()> now;             // microseconds since the epoch; empty: the clock
+    size_t max_outcomes = 10'000;          // of a tenant, in memory; the newest stay
+    const KernelTable* kernels = nullptr;  // of the index; null: the best there is
+    std::function<int64_t()> now;          // microseconds since the epoch; empty: the clock
   };
 
-  // The registry comes from the store, or is the bundled one. Without an embedder words decide alone. Both must
-  // outlive the router. Errors: store.*, isa.*.
+  // The registry comes from the store, or is the bundled one. Without an embedder words decide alone. Both
+  // must outlive the router. Errors: store.*, isa.*.
   static Result<std::unique_ptr<Router>> open(Store& store, TextEmbedder* embedder, Options options);
   ~Router();
 
-  // Errors: learning.empty_text, learning.text_too_long, learning.invalid_utf8, routing.options, store.*, those of the embedder.
+  // Errors: learning.empty_text, learning.text_too_long, learning.invalid_utf8, routing.options, store.*,
+  // those of the embedder.
   Result<RoutingDecision> route(std::string_view task, const RouteOptions& options = {});
   Result<RouteExplanation> explain(std::string_view task, const RouteOptions& options = {});
   // Errors: learning.not_found (also after 30 days), learning.quality, learning.signal (nothing said),

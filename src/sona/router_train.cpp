@@ -28,7 +28,8 @@ Sha256Digest hash_of(std::span<const std::string> texts) {
 }
 
 // "RVRV", version, space, hash of the texts, then the floats.
-std::vector<uint8_t> encode_vectors(uint64_t space, const Sha256Digest& texts, std::span<const float> vectors) {
+std::vector<uint8_t> encode_vectors(uint64_t space, const Sha256Digest& texts,
+                                    std::span<const float> vectors) {
   std::vector<uint8_t> out(kVectorsHeader + vectors.size_bytes());
   uint8_t* at = out.data();
   const auto put = [&at](const void* data, size_t size) {
@@ -107,9 +108,7 @@ RouteWeights fit_weights(const RouteTenant& tenant, const Prepared& data, bool w
     examples.push_back(example);
     importance.push_back(tenant.recency(example, now_us));
   }
-  RouteWeights schedule = with_prior ? tenant.with_prior : tenant.words_only;
-  if (!schedule.fitted) schedule = tenant.weights(with_prior);
-  return fit_route_weights(*tenant.model, lanes, examples, importance, schedule);
+  return fit_route_weights(*tenant.model, lanes, examples, importance, tenant.schedule(with_prior));
 }
 
 }  // namespace
@@ -126,7 +125,8 @@ Result<std::shared_ptr<const RouteModel>> Router::embedded(AgentRegistry registr
     for (const std::string& text : texts) {
       ASSIGN_OR_RETURN(const Embedding embedding, embedder_->embed(text, Scope().tenant));
       if (embedding.space != space || embedding.values.size() != kEmbeddingDim) {
-        return fail(ErrorKind::kBusy, "learning.space", "embeddings: the space changed while agents were embedded");
+        return fail(ErrorKind::kBusy, "learning.space",
+                    "embeddings: the space changed while agents were embedded");
       }
       vectors.insert(vectors.end(), embedding.values.begin(), embedding.values.end());
     }
@@ -221,8 +221,8 @@ Result<HeadReport> Router::train_head(const Scope& scope) {
 }
 
 // Outcomes from before there was an embedder, or from another space, get vectors of this one.
-Result<void> Router::embed_examples(const RouteModel& model, const std::string& tenant_name, RouteTenant& state,
-                                    std::vector<RouteExample>& examples) {
+Result<void> Router::embed_examples(const RouteModel& model, const std::string& tenant_name,
+                                    RouteTenant& state, std::vector<RouteExample>& examples) {
   if (embedder_ == nullptr || !model.has_vectors()) return {};
   std::vector<RouteExample> changed;
   for (RouteExample& example : examples) {

@@ -102,7 +102,11 @@ class Decoder {
   Enum enumerator(Enum last) {
     return static_cast<Enum>(integer_in(0, static_cast<int64_t>(last)));
   }
-  double real() { return next(Value::Type::kReal).real; }
+  double real() {
+    const double value = next(Value::Type::kReal).real;
+    check(std::isfinite(value));
+    return value;
+  }
   std::optional<double> optional_real() {
     if (position_ < row_.values.size() && row_.values[position_].type == Value::Type::kNull) {
       ++position_;
@@ -161,6 +165,7 @@ class Decoder {
 };
 
 constexpr int64_t kMaxU32 = std::numeric_limits<uint32_t>::max();
+constexpr int64_t kMaxAttempts = 1'000'000'000, kMaxLayer = 1'000'000;
 constexpr size_t kMaxOrigins = 64, kMaxProbabilities = 64, kMaxHookLayers = 64;
 
 std::string encode_probabilities(const std::vector<AgentProbability>& list) {
@@ -221,6 +226,8 @@ Result<std::vector<Value>> encode(const TrajectoryRecord& record, StepRange step
   out.integer(static_cast<int64_t>(body.verdict.kind));
   out.real("trajectory.verdict.completion", body.verdict.completion);
   out.integer(body.verdict.attempts);
+  out.check(body.verdict.attempts >= 0 && body.verdict.attempts <= kMaxAttempts, "trajectory.verdict.attempts",
+            "0 to 1,000,000,000");
   out.real("trajectory.quality", body.quality);
   out.integer(static_cast<int64_t>(body.source));
   out.text("trajectory.lesson", body.lesson);
@@ -251,8 +258,7 @@ Result<TrajectoryRecord> decode_trajectory(const Row& row, StepRange& steps) {
   body.agent = in.text();
   body.verdict.kind = in.enumerator(VerdictKind::kRecovered);
   body.verdict.completion = in.real();
-  body.verdict.attempts =
-      static_cast<int>(in.integer_in(std::numeric_limits<int>::min(), std::numeric_limits<int>::max()));
+  body.verdict.attempts = static_cast<int>(in.integer_in(0, kMaxAttempts));
   body.quality = in.optional_real();
   body.source = in.enumerator(QualitySource::kActions);
   body.lesson = in.text();
@@ -283,7 +289,10 @@ Result<std::vector<Value>> encode(const TrajectoryStep& step) {
   out.count(step.hooks ? step.hooks->space : 0);
   std::string layers;
   if (step.hooks) {
-    for (const int layer : step.hooks->layers) append_raw(layers, static_cast<int32_t>(layer));
+    for (const int layer : step.hooks->layers) {
+      out.check(layer >= 0 && layer <= kMaxLayer, "step.hooks.layers", "0 to 1,000,000");
+      append_raw(layers, static_cast<int32_t>(layer));
+    }
     out.check(step.hooks->layers.size() <= kMaxHookLayers, "step.hooks.layers", "at most 64 layers");
     out.check(!step.hooks->layers.empty(), "step.hooks.layers", "at least one layer");
     out.check(step.hooks->values.size() == step.hooks->layers.size() * kEmbeddingDim, "step.hooks.values",
@@ -307,7 +316,10 @@ Result<TrajectoryStep> decode_step(const Row& row) {
   hooks.space = in.count();
   const std::string layers = in.blob();
   ByteView view(as_bytes(layers));
-  while (const auto layer = view.read<int32_t>()) hooks.layers.push_back(*layer);
+  while (const auto layer = view.read<int32_t>()) {
+    in.check(*layer >= 0 && *layer <= kMaxLayer);
+    hooks.layers.push_back(*layer);
+  }
   in.check(view.remaining() == 0 && hooks.layers.size() <= kMaxHookLayers);
   hooks.values = in.vector();
   in.check(hooks.values.size() == hooks.layers.size() * kEmbeddingDim);

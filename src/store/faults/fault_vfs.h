@@ -40,6 +40,7 @@ class FaultVfs {
   void fail_at(DiskFault fault, uint64_t n, bool sticky);
   uint64_t n_fired() const;
   uint64_t countdown() const;  // calls until it fails
+  uint64_t n_opened() const;   // databases
 
   void record(bool on);
   size_t n_events() const;
@@ -49,6 +50,7 @@ class FaultVfs {
 
  private:
   bool fires(DiskFault kind_of_call);
+  void count_opened();
   void log(DiskEvent event);
 
   std::string name_;
@@ -56,7 +58,7 @@ class FaultVfs {
   const bool sync_for_real_;
   mutable std::mutex mutex_;
   DiskFault fault_ = DiskFault::kNone;
-  uint64_t countdown_ = 0, n_fired_ = 0;
+  uint64_t countdown_ = 0, n_fired_ = 0, n_opened_ = 0;
   bool sticky_ = false, recording_ = false;
   std::vector<DiskEvent> events_;
 };
