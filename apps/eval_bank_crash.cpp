@@ -131,10 +131,11 @@ Result<int> run(const Options& options, const ExperimentOptions& shared) {
     ASSIGN_OR_RETURN(const AckReport report, measure_acknowledgements(ack));
     document["acknowledgement"] = to_json_object(report);
     if (!shared.json) {
-      print("acknowledgement of a trajectory with 3 steps: p50 {:.2f} ms, p99 {:.2f} ms (one writer); "
-            "8 writers: p99 {:.2f} ms, {:.0f} trajectories/s = {:.0f} rows/s; fdatasync alone p50 {:.2f} ms\n",
-            report.p50_ms, report.p99_ms, report.p99_of_8_ms, report.records_per_s, report.rows_per_s,
-            report.sync_p50_ms);
+      print(
+          "acknowledgement of a trajectory with 3 steps: p50 {:.2f} ms, p99 {:.2f} ms (one writer); "
+          "8 writers: p99 {:.2f} ms, {:.0f} trajectories/s = {:.0f} rows/s; fdatasync alone p50 {:.2f} ms\n",
+          report.p50_ms, report.p99_ms, report.p99_of_8_ms, report.records_per_s, report.rows_per_s,
+          report.sync_p50_ms);
     }
   }
   document["pass"] = all_good;

@@ -41,7 +41,8 @@ Result<int> status(const Options& options) {
     Store::Options reading;
     reading.must_exist = reading.read_only = true;
     ASSIGN_OR_RETURN(const auto store, Store::open(folder, reading));
-    ASSIGN_OR_RETURN(damaged, store->verify());
+    RETURN_IF_ERROR(store->verify());
+    damaged = store->damaged();  // those that opening found, too
     stats = store->stats();
   }
   const auto index_bytes = std::filesystem::file_size(folder / "bank.rvc", ignored);

@@ -135,7 +135,13 @@ Result<ImportReport> Sona::import_from(const std::filesystem::path& folder, cons
   ASSIGN_OR_RETURN(AgentRegistry registry, AgentRegistry::parse(agents, (folder / kAgents).string()));
 
   ImportReport report;
-  ASSIGN_OR_RETURN(report.n_records, parts_->store->import_jsonl(records, scope.tenant));
+  auto n_records = parts_->store->import_jsonl(records, scope.tenant);
+  if (!n_records) {
+    n_records.error().message =
+        fmt::format("{}: {}", (folder / kRecords).string(), n_records.error().message);
+    return tl::unexpected<Error>(std::move(n_records.error()));
+  }
+  report.n_records = *n_records;
   report.n_agents = registry.agents().size();
   RETURN_IF_ERROR(parts_->router->set_registry(std::move(registry)));
   RETURN_IF_ERROR(parts_->router->forget(scope.tenant));  // read again, with what came

@@ -96,7 +96,6 @@ void Bank::add_entry(const PatternRecord& record, bool taken) {
   entry.lcb = beta_lcb(entry.beta);
   entry.last_used_us = record.last_used_us;
   entry.uses = record.uses;
-  entry.cluster = record.cluster;
   entry.vector_checksum = vector_of(record, entry.group).checksum();
   if (!taken) ranked_.insert(rank_of(entry));
   if (entry.space != space_) other_space_.insert(entry.id);
@@ -322,6 +321,14 @@ Result<void> Bank::insert(std::vector<PatternRecord> records) {
   if (records.size() > options_.capacity) records.resize(options_.capacity);
   if (records.empty()) return {};
   const Change change(*this);
+  {
+    // Under the change: the clustering is not replaced before these are in the store.
+    const std::lock_guard lock(mutex_);
+    for (PatternRecord& record : records) {
+      if (clustering_ == nullptr || clustering_->space != record.space) continue;
+      record.cluster = nearest_centroid(clustering_->centroids, record.embedding);
+    }
+  }
   for (;;) {
     std::vector<PatternId> victims;
     int64_t net = 0;
@@ -364,10 +371,6 @@ Result<PatternRecord> Bank::make_record(const PatternItem& item, const Scope& sc
   if (record.origins.size() > kMaxOrigins) record.origins.resize(kMaxOrigins);
   record.provenance = item.provenance;
   record.pinned = item.pinned;
-  const std::lock_guard lock(mutex_);
-  if (clustering_ != nullptr && clustering_->space == record.space) {
-    record.cluster = nearest_centroid(clustering_->centroids, record.embedding);
-  }
   return record;
 }
 

@@ -112,7 +112,6 @@ class Bank {
     double lcb = 0;
     int64_t last_used_us = 0;
     uint32_t uses = 0;
-    int32_t cluster = -1;
     uint64_t vector_checksum = 0;
   };
   // Who goes first: the smallest.

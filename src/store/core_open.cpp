@@ -257,8 +257,9 @@ Result<void> StoreCore::index_row(TableId id, const Row& row) {
     }
     case kFeedback: {
       ASSIGN_OR_RETURN(const FeedbackRecord record, decode_feedback(row));
-      Entry entry;
+      FeedbackEntry entry;
       entry.tenant = tenant_number(record.tenant);
+      entry.feedback_id = record.feedback_id;
       const FeedbackKey key{entry.tenant, record.feedback_id};
       if (!record.feedback_id.empty() && feedback_ids_.contains(key)) {
         return fail("store.corrupt", "the same feedback is there twice");

@@ -170,8 +170,7 @@ class SqliteStore final : public Store {
     return change_to<GenerationRecord>([&](StoreCore& core) { return core.publish(next, expected); });
   }
   Result<std::optional<GenerationRecord>> live(std::string_view tenant, std::string_view session) override {
-    return read<std::optional<GenerationRecord>>(
-        [&](StoreCore& core) { return core.live(tenant, session); });
+    return read<std::optional<GenerationRecord>>([&](StoreCore& core) { return core.live(tenant, session); });
   }
   Result<std::vector<GenerationRecord>> history(std::string_view tenant, std::string_view session,
                                                 size_t n) override {

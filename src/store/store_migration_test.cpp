@@ -17,39 +17,63 @@ class Version1 {
   explicit Version1(const fs::path& file) {
     EXPECT_EQ(sqlite3_open(file.c_str(), &db_), SQLITE_OK);
     const char* kTables[] = {
-        "meta (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL, last "
+        "meta (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, name TEXT NOT NULL, count INTEGER NOT NULL, "
+        "last "
         "INTEGER NOT NULL, sums BLOB NOT NULL, sum BLOB NOT NULL)",
-        "trajectory (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, id BLOB NOT NULL, tenant TEXT NOT NULL, session "
-        "TEXT NOT NULL, task_type TEXT NOT NULL, agent TEXT NOT NULL, verdict INTEGER NOT NULL, completion REAL, "
-        "attempts INTEGER NOT NULL, said_quality REAL, said_by INTEGER NOT NULL, lesson TEXT NOT NULL, created_us "
-        "INTEGER NOT NULL, quality REAL, source INTEGER NOT NULL, generation INTEGER NOT NULL, model_hash BLOB NOT "
-        "NULL, generation_hash BLOB NOT NULL, provenance TEXT NOT NULL, ended_us INTEGER NOT NULL, expires_us INTEGER "
-        "NOT NULL, split INTEGER NOT NULL, first_step INTEGER NOT NULL, n_steps INTEGER NOT NULL, sum BLOB NOT NULL)",
-        "step (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, kind INTEGER NOT NULL, name TEXT NOT NULL, text TEXT "
-        "NOT NULL, quality REAL, time_us INTEGER NOT NULL, duration_us INTEGER NOT NULL, space INTEGER NOT NULL, "
+        "trajectory (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, id BLOB NOT NULL, tenant TEXT NOT NULL, "
+        "session "
+        "TEXT NOT NULL, task_type TEXT NOT NULL, agent TEXT NOT NULL, verdict INTEGER NOT NULL, completion "
+        "REAL, "
+        "attempts INTEGER NOT NULL, said_quality REAL, said_by INTEGER NOT NULL, lesson TEXT NOT NULL, "
+        "created_us "
+        "INTEGER NOT NULL, quality REAL, source INTEGER NOT NULL, generation INTEGER NOT NULL, model_hash "
+        "BLOB NOT "
+        "NULL, generation_hash BLOB NOT NULL, provenance TEXT NOT NULL, ended_us INTEGER NOT NULL, "
+        "expires_us INTEGER "
+        "NOT NULL, split INTEGER NOT NULL, first_step INTEGER NOT NULL, n_steps INTEGER NOT NULL, sum BLOB "
+        "NOT NULL)",
+        "step (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, kind INTEGER NOT NULL, name TEXT NOT NULL, "
+        "text TEXT "
+        "NOT NULL, quality REAL, time_us INTEGER NOT NULL, duration_us INTEGER NOT NULL, space INTEGER NOT "
+        "NULL, "
         "layers BLOB NOT NULL, hooks BLOB NOT NULL, sum BLOB NOT NULL)",
-        "pattern (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, id BLOB NOT NULL, tenant TEXT NOT NULL, kind INTEGER "
-        "NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL, task TEXT NOT NULL, space INTEGER NOT NULL, embedding BLOB "
-        "NOT NULL, a REAL, b REAL, created_us INTEGER NOT NULL, last_used_us INTEGER NOT NULL, uses INTEGER NOT NULL, "
+        "pattern (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, id BLOB NOT NULL, tenant TEXT NOT NULL, "
+        "kind INTEGER "
+        "NOT NULL, title TEXT NOT NULL, text TEXT NOT NULL, task TEXT NOT NULL, space INTEGER NOT NULL, "
+        "embedding BLOB "
+        "NOT NULL, a REAL, b REAL, created_us INTEGER NOT NULL, last_used_us INTEGER NOT NULL, uses INTEGER "
+        "NOT NULL, "
         "origins BLOB NOT NULL, provenance TEXT NOT NULL, cluster INTEGER NOT NULL, sum BLOB NOT NULL)",
-        "cluster (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, cluster INTEGER NOT NULL, space INTEGER NOT NULL, "
+        "cluster (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, cluster INTEGER NOT NULL, space INTEGER NOT "
+        "NULL, "
         "centroid BLOB NOT NULL, n_members INTEGER NOT NULL, sum BLOB NOT NULL)",
-        "feedback (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, id BLOB NOT NULL, tenant TEXT NOT NULL, feedback_id "
-        "TEXT NOT NULL, about INTEGER NOT NULL, target TEXT NOT NULL, quality REAL, success INTEGER NOT NULL, agent "
+        "feedback (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, id BLOB NOT NULL, tenant TEXT NOT NULL, "
+        "feedback_id "
+        "TEXT NOT NULL, about INTEGER NOT NULL, target TEXT NOT NULL, quality REAL, success INTEGER NOT "
+        "NULL, agent "
         "TEXT NOT NULL, correction TEXT NOT NULL, time_us INTEGER NOT NULL, sum BLOB NOT NULL)",
-        "decision (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, id BLOB NOT NULL, tenant TEXT NOT NULL, task TEXT "
-        "NOT NULL, context TEXT NOT NULL, space INTEGER NOT NULL, embedding BLOB NOT NULL, agent TEXT NOT NULL, method "
-        "TEXT NOT NULL, probabilities BLOB NOT NULL, propensity REAL, created_us INTEGER NOT NULL, outcome_agent TEXT "
-        "NOT NULL, outcome_quality REAL, output_tokens INTEGER NOT NULL, outcome_us INTEGER NOT NULL, sum BLOB NOT "
+        "decision (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, id BLOB NOT NULL, tenant TEXT NOT NULL, "
+        "task TEXT "
+        "NOT NULL, context TEXT NOT NULL, space INTEGER NOT NULL, embedding BLOB NOT NULL, agent TEXT NOT "
+        "NULL, method "
+        "TEXT NOT NULL, probabilities BLOB NOT NULL, propensity REAL, created_us INTEGER NOT NULL, "
+        "outcome_agent TEXT "
+        "NOT NULL, outcome_quality REAL, output_tokens INTEGER NOT NULL, outcome_us INTEGER NOT NULL, sum "
+        "BLOB NOT "
         "NULL)",
-        "scope (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, tenant TEXT NOT NULL, session TEXT NOT NULL, live "
+        "scope (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, tenant TEXT NOT NULL, session TEXT NOT NULL, "
+        "live "
         "INTEGER NOT NULL, last INTEGER NOT NULL, sum BLOB NOT NULL)",
-        "generation (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, tenant TEXT NOT NULL, session TEXT NOT NULL, number "
-        "INTEGER NOT NULL, content BLOB NOT NULL, parent INTEGER NOT NULL, file TEXT NOT NULL, reason TEXT NOT NULL, "
+        "generation (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, tenant TEXT NOT NULL, session TEXT NOT "
+        "NULL, number "
+        "INTEGER NOT NULL, content BLOB NOT NULL, parent INTEGER NOT NULL, file TEXT NOT NULL, reason TEXT "
+        "NOT NULL, "
         "report TEXT NOT NULL, created_us INTEGER NOT NULL, sum BLOB NOT NULL)",
-        "tombstone (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, whose BLOB NOT NULL, time_us INTEGER NOT NULL, "
+        "tombstone (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, whose BLOB NOT NULL, time_us INTEGER NOT "
+        "NULL, "
         "n_rows INTEGER NOT NULL, sum BLOB NOT NULL)",
-        "quarantine (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, source TEXT NOT NULL, source_row INTEGER NOT NULL, "
+        "quarantine (row INTEGER PRIMARY KEY, seq INTEGER NOT NULL, source TEXT NOT NULL, source_row INTEGER "
+        "NOT NULL, "
         "what TEXT NOT NULL, time_us INTEGER NOT NULL, bytes BLOB NOT NULL, sum BLOB NOT NULL)"};
     for (const char* table : kTables) sql(std::string("CREATE TABLE ") + table + " STRICT");
     sql("PRAGMA application_id=1381387348; PRAGMA user_version=1");
@@ -115,7 +139,6 @@ class Version1 {
   sqlite3* db_ = nullptr;
 };
 
-
 std::string xor_of(const std::vector<std::string>& sums) {
   std::string out(16, '\0');
   for (const std::string& sum : sums) {
@@ -124,21 +147,23 @@ std::string xor_of(const std::vector<std::string>& sums) {
   return out;
 }
 
-constexpr const char* kNames[] = {"meta",     "trajectory", "step",       "pattern",   "cluster",   "feedback",
-                                  "decision", "scope",      "generation", "tombstone", "quarantine"};
+constexpr const char* kNames[] = {"meta",       "trajectory", "step",      "pattern",
+                                  "cluster",    "feedback",   "decision",  "scope",
+                                  "generation", "tombstone",  "quarantine"};
 
 // Three patterns, of which the second is damaged if asked for.
 void make_version_1(const fs::path& file, bool damaged) {
   Version1 made(file);
   std::vector<std::string> sums;
   for (int64_t n = 1; n <= 3; ++n) {
-    const std::string id(reinterpret_cast<const char*>(sample_id(static_cast<uint64_t>(n), 1).bytes.data()), 16);
+    const std::string id(reinterpret_cast<const char*>(sample_id(static_cast<uint64_t>(n), 1).bytes.data()),
+                         16);
     using V = Version1;
-    sums.push_back(made.insert(
-        "pattern", n, 10 + n,
-        {V::blob(id), V::text("local"), V::integer(2), V::text("title"), V::text("text"), V::text("task"),
-         V::integer(5), V::blob(""), V::real(2.5), V::real(1), V::integer(7), V::integer(8), V::integer(9),
-         V::blob(""), V::text("caller"), V::integer(-1)}));
+    sums.push_back(
+        made.insert("pattern", n, 10 + n,
+                    {V::blob(id), V::text("local"), V::integer(2), V::text("title"), V::text("text"),
+                     V::text("task"), V::integer(5), V::blob(""), V::real(2.5), V::real(1), V::integer(7),
+                     V::integer(8), V::integer(9), V::blob(""), V::text("caller"), V::integer(-1)}));
   }
   for (int64_t t = 0; t < 11; ++t) {
     const bool is_pattern = std::string_view(kNames[t]) == "pattern";

@@ -83,7 +83,6 @@ TEST(Store, EverythingSurvivesARestart) {
   EXPECT_FALSE(*store->live("b", ""));
 }
 
-
 // A change that cannot be made fails alone; the others of its group are committed together.
 TEST(Store, OneCommitForManyAndOneBadOneIsAlone) {
   const ScratchFolder folder("group");
@@ -96,7 +95,8 @@ TEST(Store, OneCommitForManyAndOneBadOneIsAlone) {
     TrajectoryRecord record = sample_trajectory(n);
     if (n == 7) record.quality = std::numeric_limits<double>::quiet_NaN();
     if (n == 11) record.body.steps[2].hooks->values.pop_back();  // after two of its rows were written
-    expect_ok(store->put_trajectory_async(record, [&answers, n](Result<void> r) { answers[n].set_value(r); }));
+    expect_ok(
+        store->put_trajectory_async(record, [&answers, n](Result<void> r) { answers[n].set_value(r); }));
   }
   for (uint64_t n = 0; n < kChanges; ++n) {
     const Result<void> answer = answers[n].get_future().get();
@@ -173,7 +173,8 @@ TEST(Store, AFullQueueIsBusy) {
   waiting.get_future().wait();
   std::atomic<int> n_done = 0;
   for (uint64_t n = 1; n <= 3; ++n) {
-    expect_ok(store->put_trajectory_async(sample_trajectory(n), [&](const Result<void>& r) { n_done += r ? 1 : 0; }));
+    expect_ok(store->put_trajectory_async(sample_trajectory(n),
+                                          [&](const Result<void>& r) { n_done += r ? 1 : 0; }));
   }
   expect_error(store->put_trajectory(sample_trajectory(9)), "store.busy");
   go.set_value();
@@ -249,6 +250,29 @@ TEST(Store, FeedbackOnceAndPublishByComparison) {
   EXPECT_EQ(history->front().number, 2u);
 }
 
+// The oldest feedback and decisions go first, and with a feedback its name: also after a restart.
+TEST(Store, FeedbackAndDecisionsAreBounded) {
+  const ScratchFolder folder("bounded");
+  Store::Options options;
+  options.feedback_capacity = 3;
+  options.decision_capacity = 2;
+  for (uint64_t round = 0; round < 2; ++round) {
+    const auto store = open_in(folder.path(), options);
+    for (uint64_t n = 5 * round; n < 5 * round + 5; ++n) {
+      EXPECT_TRUE(*store->put_feedback(sample_feedback(n)));
+      expect_ok(store->put_decision(sample_decision(n)));
+    }
+    EXPECT_EQ(store->stats().n_feedback, 3u);
+    EXPECT_EQ(store->stats().n_decisions, 2u);
+  }
+  const auto store = open_in(folder.path(), options);
+  FeedbackRecord again = sample_feedback(3);  // gone, and so it is new
+  again.id = sample_id(50, 2);
+  again.correction = "another";
+  EXPECT_TRUE(*store->put_feedback(again));
+  EXPECT_TRUE(store->verify()->empty());
+}
+
 TEST(Store, ExactlyOnePublisherWins) {
   const ScratchFolder folder("race");
   const auto store = open_in(folder.path());
@@ -296,7 +320,8 @@ TEST(Store, ADiskThatIsFullForAWhile) {
   const auto store = open_in(folder.path(), {}, parts);
   expect_ok(store->put_trajectory(sample_trajectory(1)));
   vfs.fail_at(DiskFault::kDiskFull, 1, true);
-  for (uint64_t n = 2; n < 6; ++n) expect_error(store->put_trajectory(sample_trajectory(n)), "store.disk_full");
+  for (uint64_t n = 2; n < 6; ++n)
+    expect_error(store->put_trajectory(sample_trajectory(n)), "store.disk_full");
   expect_ok(store->trajectory("local", sample_id(1)));  // serving goes on
   vfs.fail_at(DiskFault::kNone, 0, false);
   expect_ok(store->put_trajectory(sample_trajectory(6)));  // and writing, unaided
@@ -316,7 +341,9 @@ TEST(Store, AFailedSyncIsNotAcknowledged) {
   vfs.fail_at(DiskFault::kSyncError, 1, false);
   expect_error(store->put_trajectory(sample_trajectory(2)), "store.unavailable");
   EXPECT_EQ(vfs.n_fired(), 1u);
+  EXPECT_EQ(vfs.n_opened(), 1u);
   expect_ok(store->put_trajectory(sample_trajectory(3)));
+  EXPECT_EQ(vfs.n_opened(), 2u);
   expect_ok(store->trajectory("local", sample_id(1)));
   EXPECT_TRUE(store->damaged().empty());
 }

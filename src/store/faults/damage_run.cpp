@@ -141,7 +141,7 @@ class DamageRun {
   FaultVfs quick_disk_{false};
   StoreParts unsynced_;
   Specimen closed_, killed_;
-  Content content_;                                   // of the last state
+  Content content_;                                    // of the last state
   std::map<std::string, std::set<std::string>> ever_;  // and of all
 };
 

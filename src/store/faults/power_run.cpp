@@ -210,7 +210,8 @@ class PowerRun {
       const auto last = static_cast<uint64_t>(mark.sequence);
       high_water.write(static_cast<int64_t>(random_.chance(2) ? last : random_.below(last + 1)));
     }
-    const std::string where = fmt::format("seed {}, image after {} of {} calls", seed_, moment, events_.size());
+    const std::string where =
+        fmt::format("seed {}, image after {} of {} calls", seed_, moment, events_.size());
     auto store = open_timed(folder, unsynced_, report_);
     if (!store) {
       ++report_.n_refused;
