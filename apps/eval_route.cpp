@@ -188,7 +188,7 @@ Result<void> recovery(Trial& trial, Bench& bench, double former) {
   const size_t shift = 1 + trial.draw(0, agents.size() - 1, 91);
   for (size_t a = 0; a < agents.size(); ++a) moved[agents[a].id] = agents[(a + shift) % agents.size()].id;
   ASSIGN_OR_RETURN(const RouteMeasure before, measure_routes(*bench.router, trial.test, moved));
-  const size_t n = trial.settings.reduced ? 100 : 200;
+  constexpr size_t n = 200;
   trial.say(fmt::format("who succeeds is permuted: {:.1f} %", 100 * before.accuracy));
   RouteMeasure after;
   for (size_t i = 0; i < n; ++i) {
@@ -202,31 +202,28 @@ Result<void> recovery(Trial& trial, Bench& bench, double former) {
     trial.out["recovery"].push_back(row);
   }
   const double share = after.accuracy / former;
-  const double least = trial.settings.reduced ? 0.6 : kMinRecovery;
-  trial.gate("share of the accuracy that came back", share, fmt::format(">= {} after {} feedbacks", least, n),
-             share >= least);
+  trial.gate("share of the accuracy that came back", share,
+             fmt::format(">= {} after {} feedbacks", kMinRecovery, n), share >= kMinRecovery);
   return {};
 }
 
 // Mistakes while learning from nothing but the registry, tasks drawn with repetition.
 Result<void> regret(Trial& trial, bool bandit) {
   ASSIGN_OR_RETURN(Bench bench, Bench::make(trial.embedder));
-  const size_t half = trial.settings.reduced ? 150 : 500;
-  // As many repetitions a task in a reduced run as in a full one.
-  const size_t n_tasks = trial.train.size() * half / 500;
+  constexpr size_t kHalf = 500;
   std::array<size_t, 2> wrong = {};
-  for (size_t i = 0; i < 2 * half; ++i) {
-    const RouteTask& task = trial.train[trial.draw(static_cast<uint32_t>(i), n_tasks, 92)];
+  for (size_t i = 0; i < 2 * kHalf; ++i) {
+    const RouteTask& task = trial.train[trial.draw(static_cast<uint32_t>(i), trial.train.size(), 92)];
     ASSIGN_OR_RETURN(const bool right, bench.step(task, task.agent, bandit));
-    wrong[i / half] += !right;
+    wrong[i / kHalf] += !right;
   }
   const double ratio =
       static_cast<double>(wrong[0] + wrong[1]) / static_cast<double>(std::max<size_t>(wrong[0], 1));
   const char* kind = bandit ? "told only whether it was right" : "told who is right";
   trial.out["regret"].push_back(
-      {{"feedback", kind}, {"T", half}, {"first", wrong[0]}, {"second", wrong[1]}, {"ratio", ratio}});
-  trial.say(fmt::format("mistakes, {}: {} in the first {} tasks, {} in the next {}", kind, wrong[0], half,
-                        wrong[1], half));
+      {{"feedback", kind}, {"T", kHalf}, {"first", wrong[0]}, {"second", wrong[1]}, {"ratio", ratio}});
+  trial.say(fmt::format("mistakes, {}: {} in the first {} tasks, {} in the next {}", kind, wrong[0], kHalf,
+                        wrong[1], kHalf));
   if (!bandit) trial.gate("regret(2T) / regret(T)", ratio, "<= 1.7", ratio <= kMaxRegretRatio);
   return {};
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""`ruvltra eval route`, reduced: no model (words alone), 150 draws of 94 tasks instead of 500 of 315 for the
-regret, 100 feedbacks instead of 200 after the permutation with 60 % of the accuracy to come back instead of 90 %, 10 tasks instead of 50 for the
-single failure, latency over 50 tasks. The tasks are all of tests/data/routing."""
+"""`ruvltra eval route`, reduced: no model (words alone), 10 tasks instead of 50 for the single failure, latency over 50
+tasks instead of 500, no mistakes counted for feedback that says only right or wrong. The tasks are all of
+tests/data/routing, and the gates are those of a full run."""
 import json
 import subprocess
 import sys
