@@ -123,6 +123,7 @@ Result<void> Bank::load() {
     PatternRecord& row = rows.emplace_back(record);
     row.title.clear();
     row.text.clear();
+    row.when.clear();
     row.origins.clear();
     return true;
   }));
@@ -135,6 +136,8 @@ Result<void> Bank::load() {
     entries_.clear();
     ranked_.clear();
     other_space_.clear();
+    groups_.clear();
+    used_groups_.clear();
     texts_.clear();
     text_at_.clear();
     text_bytes_ = 0;
@@ -148,9 +151,12 @@ Result<void> Bank::load() {
          rank != ranked_.end() && entries_.size() - surplus.size() > options_.capacity; ++rank) {
       surplus.push_back(rank->id);
     }
-    for (PatternRecord& row : rows) {
+    // The index has no room for more than the capacity and what is erased of it.
+    const std::set<PatternId> leaving(surplus.begin(), surplus.end());
+    for (const PatternRecord& row : rows) {
       const Entry* entry = find(row.id);
-      if (entry != nullptr && entry->space == space) vectors.push_back(vector_of(row, group_of(row.tenant)));
+      if (entry != nullptr && entry->space == space && !leaving.contains(row.id))
+        vectors.push_back(vector_of(row, group_of(row.tenant)));
     }
     auto clustering = std::make_shared<Clustering>();
     clustering->space = space;
