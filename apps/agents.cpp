@@ -86,9 +86,9 @@ Result<int> agents(const Options& options) {
   const bool needs = options.action == "import" || options.action == "remove";
   if (needs == options.argument.empty()) {
     return fail(ErrorKind::kUsage, "agents.argument", "agents {}: expected {}, found {}", options.action,
-                !needs                        ? "no further argument"
+                !needs                       ? "no further argument"
                 : options.action == "import" ? "a folder or file"
-                                              : "an id",
+                                             : "an id",
                 options.argument.empty() ? "none" : ruvltra::quoted(options.argument));
   }
   return needs ? change(options) : list(options);

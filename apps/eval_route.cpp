@@ -212,9 +212,11 @@ Result<void> recovery(Trial& trial, Bench& bench, double former) {
 Result<void> regret(Trial& trial, bool bandit) {
   ASSIGN_OR_RETURN(Bench bench, Bench::make(trial.embedder));
   const size_t half = trial.settings.reduced ? 150 : 500;
+  // As many repetitions a task in a reduced run as in a full one.
+  const size_t n_tasks = trial.train.size() * half / 500;
   std::array<size_t, 2> wrong = {};
   for (size_t i = 0; i < 2 * half; ++i) {
-    const RouteTask& task = trial.train[trial.draw(static_cast<uint32_t>(i), trial.train.size(), 92)];
+    const RouteTask& task = trial.train[trial.draw(static_cast<uint32_t>(i), n_tasks, 92)];
     ASSIGN_OR_RETURN(const bool right, bench.step(task, task.agent, bandit));
     wrong[i / half] += !right;
   }

@@ -93,7 +93,8 @@ Result<int> route(const Options& options) {
     if (task.empty()) return fail(ErrorKind::kUsage, "route.task", "route: expected a task, found none");
     RETURN_IF_ERROR(refuse(options, kOfFeedback, "a task; feedback needs the id of a decision"));
   }
-  ASSIGN_OR_RETURN(const LearningModel model, load_learning(options.model, options.learning, options.profile));
+  ASSIGN_OR_RETURN(const LearningModel model,
+                   load_learning(options.model, options.learning, options.profile));
   AgentRouter router(*model.sona);
   return feedback ? tell(options, router, id) : decide(options, router, task);
 }
@@ -114,7 +115,8 @@ void add_route_verb(Program& program) {
   const auto own = [](CLI::Option* option) { return option->configurable(false); };
   own(app.add_option("-k", options->k, "Agents in the answer"))->check(in_range(1, 16));
   own(app.add_option("--context", options->context, "What else is known about the task"))->type_name("TEXT");
-  app.add_flag("--prefer-speed", options->fast, "No model pass: words, or an embedding that is there already");
+  app.add_flag("--prefer-speed", options->fast,
+               "No model pass: words, or an embedding that is there already");
   app.add_flag("--prefer-cost", options->cheap, "The cheaper of two tiers near their border");
   own(app.add_flag("--explore", options->explore, "May try an agent that is not the likeliest"));
   own(app.add_option("--agent", options->agent, "feedback: who did it or, with success, who should"))
@@ -124,13 +126,15 @@ void add_route_verb(Program& program) {
   own(app.add_flag("--failure", options->failure, "feedback: quality 0"));
   own(app.add_option("--feedback-id", options->feedback_id, "feedback: the same id again changes nothing"))
       ->type_name("NAME");
-  own(app.add_option("--output-tokens", options->output_tokens, "feedback: size of the work, in tokens written"));
+  own(app.add_option("--output-tokens", options->output_tokens,
+                     "feedback: size of the work, in tokens written"));
   add_model_options(app, options->model);
   add_data_dir_option(app, options->learning.data_dir);
   app.add_option("--profile", options->profile, "Hooks and learning settings: base, coder or agent")
       ->check(one_of({"base", "coder", "agent"}))
       ->type_name("NAME");
-  app.add_option("--tenant", options->tenant, "Whose outcomes count; default is \"local\"")->type_name("NAME");
+  app.add_option("--tenant", options->tenant, "Whose outcomes count; default is \"local\"")
+      ->type_name("NAME");
   app.add_flag("--json", options->json, "One JSON document on stdout");
 }
 

@@ -97,7 +97,8 @@ struct RouteTenant {
   uint64_t next_place = 0;
   uint64_t index_space = 0;
   std::optional<HnswIndex> by_meaning, by_words;
-  PageHinkley drift;
+  // Over blocks of outcomes, which are few: it must be ready again soon after an alarm.
+  PageHinkley drift{{.warm_up = 6, .min_deviation = 0.2}};
   std::vector<double> block;  // surprises waiting for their block
   int64_t block_began_us = 0;
   std::vector<int64_t> block_times;

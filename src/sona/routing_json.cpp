@@ -14,9 +14,9 @@ Json json_of(const AgentScore& score) {
 }
 
 Json tier_of(const RoutingDecision& decision) {
-  const std::string why = decision.complexity
-                              ? fmt::format("{} complexity among the tasks measured", decision.complexity_level)
-                              : "too few tasks of known size to say: the middle one";
+  const std::string why =
+      decision.complexity ? fmt::format("{} complexity among the tasks measured", decision.complexity_level)
+                          : "too few tasks of known size to say: the middle one";
   return {{"model", decision.tier},
           {"confidence", or_null(decision.tier_confidence)},
           {"complexity", or_null(decision.complexity)},
