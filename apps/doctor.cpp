@@ -110,11 +110,12 @@ Check check_numa() {
 Check check_sqlite() {
   const SqliteFacts facts = sqlite_facts();
   if (!facts.has_wal_reset_fault) return {"sqlite", Status::kOk, "SQLite " + facts.version, ""};
-  return {"sqlite", Status::kOk,
-          fmt::format("SQLite {}; versions up to 3.51.2 can lose commits when two connections write or "
-                      "checkpoint at once: the store has exactly one, with an exclusive lock, and cannot meet it",
-                      facts.version),
-          ""};
+  return {
+      "sqlite", Status::kOk,
+      fmt::format("SQLite {}; versions up to 3.51.2 can lose commits when two connections write or "
+                  "checkpoint at once: the store has exactly one, with an exclusive lock, and cannot meet it",
+                  facts.version),
+      ""};
 }
 
 // Everything about the file that would stop a run, in the order a run would meet it.

@@ -65,7 +65,9 @@ bool has_wal_reset_fault(int version) {
   return !(minor == 44 && patch >= 6) && !(minor == 50 && patch >= 7);
 }
 
-SqliteFacts sqlite_facts() { return {sqlite3_libversion(), has_wal_reset_fault(sqlite3_libversion_number())}; }
+SqliteFacts sqlite_facts() {
+  return {sqlite3_libversion(), has_wal_reset_fault(sqlite3_libversion_number())};
+}
 
 Statement::~Statement() { sqlite3_finalize(statement_); }
 Statement::Statement(Statement&& other) noexcept : statement_(std::exchange(other.statement_, nullptr)) {}

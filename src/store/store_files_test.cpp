@@ -377,6 +377,7 @@ TEST(StoreFiles, DeletedDataIsNowhere) {
   expect_ok(store->checkpoint());
   expect_ok(store->put_trajectory(sample_trajectory(560, "gone")));
   write_bytes(folder.path() / "learn.db.damaged-1", marker);
+  write_bytes(folder.path() / "backups" / "learn-00000000000000000007.db.tmp123", marker);
   EXPECT_GE(n_files_with(), 3);
 
   const auto report = store->delete_data("gone");
