@@ -83,6 +83,26 @@ TEST(PageHinkley, SeesAShiftSoonAndHardlyEverAlarmsWithoutOne) {
   EXPECT_LE(shifted.n_suspect(), seen + 8);
 }
 
+// With a cool-down a rise that follows a false alarm is still seen; without, it becomes the measure.
+TEST(PageHinkley, AfterACoolDownItStillKnowsWhatWasNormal) {
+  PageHinkley::Options options;
+  const auto first_after = [&options](size_t cool_down) {
+    options.cool_down = cool_down;
+    PageHinkley detector(options);
+    for (uint32_t i = 0; i < 60; ++i) detector.add(1 + 0.1 * noise(i));
+    bool alarmed = false;
+    for (int i = 0; i < 5 && !alarmed; ++i) alarmed = detector.add(3);  // a burst
+    EXPECT_TRUE(alarmed);
+    for (size_t i = 1; i <= 60; ++i) {
+      if (detector.add(3 + 0.1 * noise(static_cast<uint32_t>(100 + i)))) return i;  // and it stays
+    }
+    return size_t{0};
+  };
+  EXPECT_EQ(first_after(0), 0u);
+  EXPECT_GT(first_after(5), 5u);
+  EXPECT_LE(first_after(5), 10u);
+}
+
 TEST(PageHinkley, AFallIsNoAlarm) {
   PageHinkley detector;
   for (uint32_t i = 0; i < 400; ++i) EXPECT_FALSE(detector.add(i < 100 ? 2.0 : 0.5));

@@ -28,6 +28,9 @@ inline constexpr double kVoterSimilarity = 0.5;
 // What was learned before the world changed still counts a little.
 inline constexpr double kBeforeDrift = 0.03;
 
+// Over blocks of outcomes, which are few.
+PageHinkley outcome_watch();
+
 // A task that was decided and judged.
 struct RouteExample {
   DecisionId id;
@@ -97,8 +100,7 @@ struct RouteTenant {
   uint64_t next_place = 0;
   uint64_t index_space = 0;
   std::optional<HnswIndex> by_meaning, by_words;
-  // Over blocks of outcomes, which are few: it must be ready again soon after an alarm.
-  PageHinkley drift{{.warm_up = 6, .min_deviation = 0.2}};
+  PageHinkley drift = outcome_watch();
   std::vector<double> block;  // surprises waiting for their block
   int64_t block_began_us = 0;
   std::vector<int64_t> block_times;

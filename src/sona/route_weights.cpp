@@ -110,17 +110,7 @@ RouteWeights fit_route_weights(const RouteModel& model, std::span<const RouteLan
   }
   RouteWeights weights = schedule;
   if (fit.rows.empty()) return weights;
-  // As hot as combine_lanes() runs the schedule with all lanes speaking.
   weights.fitted = true;
-  double total = 0, registry_share = 0;
-  for (size_t lane = 0; lane < kRouteLanes; ++lane) {
-    if (!lanes.empty() && lanes[0].log_p[lane].empty() && lane == static_cast<size_t>(RouteLane::kPrior))
-      continue;
-    total += schedule.alpha[lane];
-    if (lane == static_cast<size_t>(RouteLane::kPrior)) registry_share += 1;
-    if (lane == static_cast<size_t>(RouteLane::kLexical)) registry_share += kLexicalWeight;
-  }
-  weights.temperature *= total / registry_share;
 
   // Projected gradient descent with backtracking; the problem has four unknowns.
   std::array<double, kRouteLanes> gradient;

@@ -61,13 +61,28 @@ TEST(Router, OneFailureLowersTheAgentAtOnce) {
   RouterBench bench;
   const char* task = "Review this pull request and comment on the changes";
   const RoutingDecision first = bench.route(task);
+  ASSERT_EQ(first.primary.id, "reviewer");  // at place 2
   bench.tell(first.id, failure());
   const RoutingDecision second = bench.route(task);
   const double after = bench.p_of(task, first.primary.id);
   EXPECT_LT(after, first.primary.confidence);
+  // A failure votes against its agent: all others stand higher in that lane.
+  const auto why = bench.router->explain(task).value();
+  const std::vector<double>& votes = why.log_p[static_cast<size_t>(RouteLane::kVote)];
+  ASSERT_EQ(votes.size(), why.agents.size());
+  for (size_t a = 0; a < votes.size(); ++a) {
+    if (a != 2) {
+      EXPECT_GT(votes[a], votes[2]) << why.agents[a];
+    }
+  }
   ASSERT_EQ(second.evidence.size(), 1u);
   EXPECT_EQ(second.evidence[0].quality, 0);
   EXPECT_EQ(second.evidence[0].agent, first.primary.id);
+  // A success makes sure of it.
+  const char* other = "Write unit tests for the date parser";
+  const RoutingDecision liked = bench.route(other);
+  bench.tell(liked.id, success_of(liked.primary.id));
+  EXPECT_GT(bench.p_of(other, liked.primary.id), liked.primary.confidence);
   // A success of somebody else lifts that one.
   const double before = bench.p_of(task, "designer");
   bench.tell(second.id, success_of("designer"));
