@@ -142,7 +142,9 @@ class Sona {
   // Says that another kind of work begins: what was learned before is anchored.
   Result<void> begin_task(const Scope& scope, std::string name);
 
-  // Everything of the tenant, or of one of its sessions, goes: rows, index, router.
+  // Everything of the tenant goes: rows, index, router, backups. Of one of its sessions: the trajectories and
+  // their feedback, and the bank items that came from them alone. Answers still being made are recorded when
+  // they end: stop them first.
   Result<DeleteReport> delete_data(const std::string& tenant, const std::optional<std::string>& session = {});
 
   // manifest.json (with the SHA-256 of the others), bank.jsonl, agents.json. Import verifies all of it before

@@ -14,6 +14,7 @@ namespace ruvltra {
 namespace {
 
 constexpr size_t kMaxCorrectionBytes = 64 * 1024;
+constexpr size_t kMaxFeedbackIdBytes = 128;
 
 tl::unexpected<Error> not_found(std::string_view what) {
   return fail(ErrorKind::kUsage, "learning.not_found", "{}: expected one that is there, found none", what);
@@ -26,6 +27,12 @@ std::optional<double> quality_of(const Signal& signal) {
   return std::nullopt;
 }
 
+Result<void> check_feedback_id(std::string_view id) {
+  if (id.size() <= kMaxFeedbackIdBytes && utf8_is_valid(id)) return {};
+  return fail(ErrorKind::kUsage, "learning.signal",
+              "feedback_id: expected at most {} bytes of UTF-8, found {}", kMaxFeedbackIdBytes, id.size());
+}
+
 Result<void> check_signal(const Signal& signal) {
   const auto quality = quality_of(signal);
   if (!quality && signal.correction.empty()) {
@@ -34,6 +41,7 @@ Result<void> check_signal(const Signal& signal) {
   }
   if (quality && !(*quality >= 0 && *quality <= 1))
     return fail(ErrorKind::kUsage, "learning.quality", "quality: expected 0..1, found {}", *quality);
+  RETURN_IF_ERROR(check_feedback_id(signal.feedback_id));
   if (signal.success && quality && *signal.success != (*quality >= 0.5)) {
     return fail(ErrorKind::kUsage, "learning.signal",
                 "feedback: expected success and quality to agree, found {} and {}", *signal.success,
@@ -212,6 +220,7 @@ Result<RoutingDecision> AgentRouter::route(std::string_view task, const RouteOpt
 Result<void> AgentRouter::feedback(const DecisionId& decision, const RouteOutcome& outcome,
                                    const Scope& scope) {
   RETURN_IF_ERROR(check_scope(scope));
+  RETURN_IF_ERROR(check_feedback_id(outcome.feedback_id));
   RETURN_IF_ERROR(parts_->router->feedback(decision, outcome, scope));
   if (parts_->model->config.enable_agent_routing) RETURN_IF_ERROR(parts_->record_outcome(decision, scope));
   return {};

@@ -224,10 +224,10 @@ Result<TrajectoryRecord> SonaParts::to_record(Trajectory trajectory, const Scope
   return record;
 }
 
-Result<void> SonaParts::keep(const TrajectoryRecord& record) {
+Result<void> SonaParts::keep(const TrajectoryRecord& record, const TrajectoryRecord* before) {
   RETURN_IF_ERROR(store->put_trajectory(record));
   if (!model->config.enable_reasoning_bank) return {};
-  RETURN_IF_ERROR(bank->learn_from(record));
+  RETURN_IF_ERROR(bank->learn_from(record, before));
   background->wake();
   return {};
 }
@@ -275,12 +275,13 @@ Result<void> SonaParts::apply_feedback(TrajectoryRecord record, const Signal& si
   // Feedback that was stored before counts again only where its effect is missing: its process ended between.
   const bool rates = says_how_good && (is_new || !record.quality);
   if (!corrects && !rates) return {};
+  const TrajectoryRecord before = record;
   if (rates) record.body.set_quality(quality, signal.source);
   if (corrects) record.body.add_action(std::string(kCorrectionAction), {}, signal.correction);
   RETURN_IF_ERROR(check_trajectory(record.body));
   record.quality = record.body.final_quality();
   record.source = record.body.final_source();
-  return keep(record);
+  return keep(record, &before);
 }
 
 Result<void> SonaParts::record_decision(const RoutingDecision& decision, const RouteOptions& options) {

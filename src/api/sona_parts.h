@@ -76,7 +76,7 @@ struct SonaParts {
   // Fills a record's common fields, checks it, embeds what has text alone.
   Result<TrajectoryRecord> to_record(Trajectory trajectory, const Scope& scope, std::string provenance);
   // Puts it in the store and, where the model is configured so, makes bank items of it.
-  Result<void> keep(const TrajectoryRecord& record);
+  Result<void> keep(const TrajectoryRecord& record, const TrajectoryRecord* before = nullptr);
   Result<void> record_answer(AnsweredRequest& answer);
   // A quality and a correction for a trajectory that is there; saying the same again changes nothing.
   Result<void> apply_feedback(TrajectoryRecord record, const Signal& signal, bool is_new);
