@@ -50,7 +50,7 @@ Result<int> status(const Options& options) {
   const size_t capacity = preset.sona_config.pattern_capacity;
   if (options.json) {
     Json out;
-    out["mode"] = preset.sona_config.learn == LearnMode::kRecord ? "record" : "off";
+    out["mode"] = nullptr;  // that of whoever runs, which a file does not tell
     out["generation"] = nullptr;
     out["updates"] = {{"accepted", nullptr}, {"rejected", nullptr}};
     out["delta_nll"] = out["rel_norm"] = nullptr;

@@ -27,7 +27,7 @@ class HashedFile {
  public:
   static Result<HashedFile> create(const std::filesystem::path& path) {
     ASSIGN_OR_RETURN(OutputFile file, OutputFile::create(path, false));
-    return HashedFile(std::move(file));
+    return HashedFile(path, std::move(file));
   }
   Result<void> write(std::string_view text) {
     hash_.update(bytes_of(text));
@@ -37,11 +37,15 @@ class HashedFile {
   // Makes it visible; its entry of the manifest.
   Result<Json> finish() {
     RETURN_IF_ERROR(file_.commit());
+    std::error_code ignored;  // it holds what people wrote: nobody else's business
+    std::filesystem::permissions(
+        path_, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write, ignored);
     return Json{{"sha256", to_hex(hash_.finish())}, {"bytes", n_bytes_}};
   }
 
  private:
-  explicit HashedFile(OutputFile file) : file_(std::move(file)) {}
+  HashedFile(std::filesystem::path path, OutputFile file) : path_(std::move(path)), file_(std::move(file)) {}
+  std::filesystem::path path_;
   OutputFile file_;
   Sha256 hash_;
   uint64_t n_bytes_ = 0;

@@ -186,6 +186,18 @@ TEST_F(PatternBankTest, PruneKeepsTheBest) {
   EXPECT_EQ(empty.recall_after, 1);
 }
 
+// Far more rows than an index of the new capacity has room for.
+TEST_F(PatternBankTest, MuchLowerCapacityAtTheNextStart) {
+  fill_store(3000, 5);
+  BankOptions options;
+  options.capacity = 7;
+  open(options);
+  ASSERT_NE(bank, nullptr);
+  EXPECT_EQ(bank->size(), 7u);
+  EXPECT_EQ(store.rows().size(), 7u);
+  EXPECT_EQ(bank->status().index_rows, 7u);
+}
+
 TEST_F(PatternBankTest, ConsolidationBesideUse) {
   open();
   for (int i = 0; i < 100; ++i) add("topic" + std::to_string(i % 5) + "|0.98|" + std::to_string(i), "text");

@@ -550,8 +550,8 @@ Result<MetaRow> decode_meta(const Row& row) {
   Decoder in(row);
   MetaRow meta;
   meta.name = in.text();
-  meta.count = in.integer();
-  meta.last = in.integer();
+  meta.count = in.integer_in(0, kMaxNumber);
+  meta.last = in.integer_in(0, kMaxNumber);
   meta.sums = in.bytes<16>();
   RETURN_IF_ERROR(in.finish("meta"));
   return meta;

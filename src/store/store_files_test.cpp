@@ -61,6 +61,15 @@ TEST(StoreFiles, SettingsAreWhatTheyShouldBe) {
   EXPECT_FALSE(database->execute("UPDATE sqlite_schema SET sql = 'x'"));
 }
 
+TEST(StoreFiles, VersionsWithTheWalResetFault) {
+  for (const int version : {3'007'000, 3'040'001, 3'044'005, 3'045'000, 3'050'006, 3'051'000, 3'051'002}) {
+    EXPECT_TRUE(has_wal_reset_fault(version)) << version;
+  }
+  for (const int version : {3'006'023, 3'044'006, 3'050'007, 3'051'003, 3'053'000}) {
+    EXPECT_FALSE(has_wal_reset_fault(version)) << version;
+  }
+}
+
 TEST(StoreFiles, OneOwner) {
   const ScratchFolder folder("lock");
   {
@@ -368,6 +377,7 @@ TEST(StoreFiles, DeletedDataIsNowhere) {
   expect_ok(store->checkpoint());
   expect_ok(store->put_trajectory(sample_trajectory(560, "gone")));
   write_bytes(folder.path() / "learn.db.damaged-1", marker);
+  write_bytes(folder.path() / "backups" / "learn-00000000000000000007.db.tmp123", marker);
   EXPECT_GE(n_files_with(), 3);
 
   const auto report = store->delete_data("gone");

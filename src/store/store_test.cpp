@@ -306,6 +306,7 @@ TEST(Store, RefusesWhatItCouldNotGiveBack) {
   TrajectoryRecord large = sample_trajectory(1);
   large.body.lesson.assign(17 << 20, 'x');
   expect_error(store->put_trajectory(large), "store.too_large");
+  expect_error(store->put_value("\xff", std::vector<uint8_t>{1}), "store.bad_record");
   expect_error(store->put_value("v", std::vector<uint8_t>((16 << 20) + 1)), "store.too_large");
   expect_ok(store->put_trajectory(sample_trajectory(1, "a")));
   expect_error(store->put_trajectory(sample_trajectory(1, "b")), "store.conflict");
