@@ -41,7 +41,7 @@ std::string lexical_reason(const RouteTenant& tenant, const RouteQuery& query, s
 std::string vote_reason(const RouteTenant& tenant, const RouteLanesOf& lanes, const std::string& agent) {
   size_t n = 0, n_good = 0;
   for (const RouteNeighbour& neighbour : lanes.neighbours) {
-    const RouteExample& example = tenant.examples.at(neighbour.place);
+    const RouteExample& example = tenant.examples.find(neighbour.place)->second;
     if (example.agent != agent) continue;
     ++n;
     n_good += example.success();
@@ -72,7 +72,7 @@ std::string reason_of(const RouteTenant& tenant, const RouteQuery& query, const 
 void add_evidence(const RouteTenant& tenant, const RouteLanesOf& lanes, RoutingDecision& decision) {
   for (const RouteNeighbour& neighbour : lanes.neighbours) {
     if (decision.evidence.size() == kMaxEvidence) break;
-    const RouteExample& example = tenant.examples.at(neighbour.place);
+    const RouteExample& example = tenant.examples.find(neighbour.place)->second;
     RouteEvidence evidence;
     evidence.id = example.id;
     evidence.agent = example.agent;
@@ -80,7 +80,7 @@ void add_evidence(const RouteTenant& tenant, const RouteLanesOf& lanes, RoutingD
     evidence.quality = example.quality;
     evidence.task = example.task;
     for (const RouteNeighbour& other : lanes.neighbours) {
-      evidence.n += tenant.examples.at(other.place).agent == example.agent;
+      evidence.n += tenant.examples.find(other.place)->second.agent == example.agent;
     }
     decision.evidence.push_back(std::move(evidence));
   }

@@ -77,7 +77,7 @@ Result<void> RouteTenant::make_indices(const KernelTable& kernels, size_t max_ou
   std::vector<uint64_t> places;
   for (const auto& [place, example] : examples) places.push_back(place);
   std::sort(places.begin(), places.end());
-  for (const uint64_t place : places) RETURN_IF_ERROR(index(place, examples.at(place)));
+  for (const uint64_t place : places) RETURN_IF_ERROR(index(place, examples.find(place)->second));
   return {};
 }
 
@@ -122,7 +122,7 @@ Result<void> RouteTenant::learn(RouteExample example, size_t max_outcomes) {
   const std::string id = example.id.text();
   if (const auto it = place_of.find(id); it != place_of.end()) {
     // Another verdict on the same decision: its vectors stay where they are.
-    RouteExample& old = examples.at(it->second);
+    RouteExample& old = examples.find(it->second)->second;
     old.agent = example.agent;
     old.quality = example.quality;
     old.output_tokens = example.output_tokens;
@@ -139,7 +139,7 @@ Result<void> RouteTenant::learn(RouteExample example, size_t max_outcomes) {
   while (examples.size() > max_outcomes) {
     uint64_t oldest = place;
     for (const auto& [other, ignored] : examples) oldest = std::min(oldest, other);
-    place_of.erase(examples.at(oldest).id.text());
+    place_of.erase(examples.find(oldest)->second.id.text());
     examples.erase(oldest);
     if (by_meaning->contains(oldest)) RETURN_IF_ERROR(by_meaning->erase(oldest));
     if (by_words->contains(oldest)) RETURN_IF_ERROR(by_words->erase(oldest));
@@ -150,7 +150,7 @@ Result<void> RouteTenant::learn(RouteExample example, size_t max_outcomes) {
 Result<void> RouteTenant::embed(RouteExample example) {
   const auto it = place_of.find(example.id.text());
   if (it == place_of.end() || example.space != index_space) return {};
-  RouteExample& kept = examples.at(it->second);
+  RouteExample& kept = examples.find(it->second)->second;
   kept.space = example.space;
   kept.embedding = std::move(example.embedding);
   if (by_meaning->contains(it->second)) RETURN_IF_ERROR(by_meaning->erase(it->second));
@@ -169,7 +169,7 @@ size_t RouteTenant::explore(const RouteFeatures& x, std::span<const size_t> agen
   }
   std::sort(places.begin(), places.end());
   for (const uint64_t place : places) {
-    const RouteExample& example = examples.at(place);
+    const RouteExample& example = examples.find(place)->second;
     const auto agent = model->registry().find(example.agent);
     if (!agent) continue;
     const std::string text = example.task + "\n" + example.context;
@@ -243,7 +243,7 @@ RouteLanesOf RouteTenant::lanes(const RouteQuery& query, int64_t now_us, const D
   out.neighbours = neighbours(query, now_us, without);
   std::vector<double> votes(model->n_agents(), 0);
   for (const RouteNeighbour& n : out.neighbours) {
-    const RouteExample& example = examples.at(n.place);
+    const RouteExample& example = examples.find(n.place)->second;
     const auto agent = model->registry().find(example.agent);
     if (!agent) continue;
     votes[*agent] += n.weight * (2 * example.quality - 1);

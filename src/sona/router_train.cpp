@@ -156,7 +156,7 @@ Result<HeadReport> Router::train_head(const Scope& scope) {
     for (const auto& [place, example] : state->examples) places.push_back(place);
     std::sort(places.begin(), places.end());
     for (const uint64_t place : places) {
-      const RouteExample& example = state->examples.at(place);
+      const RouteExample& example = state->examples.find(place)->second;
       if (now_us - example.time_us <= kDecisionLifeUs) data.examples.push_back(example);
     }
     head = state->head;
