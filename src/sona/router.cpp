@@ -73,8 +73,10 @@ RouteExample example_of(const DecisionRecord& record) {
   example.quality = *record.outcome_quality;
   example.output_tokens = record.output_tokens;
   example.time_us = record.outcome_us;
-  example.space = record.space;
-  example.embedding = record.embedding;
+  if (is_usable_embedding(record.embedding)) {
+    example.space = record.space;
+    example.embedding = record.embedding;
+  }
   example.surprise = surprise_of(record);
   return example;
 }
@@ -104,6 +106,8 @@ Result<std::unique_ptr<Router>> Router::open(Store& store, TextEmbedder* embedde
   router->model_ = RouteModel::create(std::move(agents), router->options_.ewc_lambda);
   return router;
 }
+
+uint64_t Router::embedding_space() const { return embedder_ == nullptr ? 0 : embedder_->space(); }
 
 int64_t Router::now() const { return options_.now ? options_.now() : now_us(); }
 
@@ -142,12 +146,12 @@ Result<void> Router::prepare() {
 Result<std::shared_ptr<RouteTenant>> Router::load_tenant(const std::string& name,
                                                          const std::shared_ptr<const RouteModel>& model) {
   auto state = std::make_shared<RouteTenant>();
-  RETURN_IF_ERROR(state->adopt(model, *options_.kernels, options_.max_outcomes));
+  RETURN_IF_ERROR(state->adopt(model, embedding_space(), *options_.kernels, options_.max_outcomes));
   ASSIGN_OR_RETURN(const auto kept, store_.value(route_tenant_key(name)));
   if (kept && !kept->empty() && !decode_route_tenant(*kept, *model, *state)) {
     // Not to be trusted: it begins anew, and the next training makes it again from the outcomes.
     state = std::make_shared<RouteTenant>();
-    RETURN_IF_ERROR(state->adopt(model, *options_.kernels, options_.max_outcomes));
+    RETURN_IF_ERROR(state->adopt(model, embedding_space(), *options_.kernels, options_.max_outcomes));
   }
   std::vector<RouteExample> examples;
   const int64_t oldest = now() - kDecisionLifeUs;
@@ -161,7 +165,7 @@ Result<std::shared_ptr<RouteTenant>> Router::load_tenant(const std::string& name
                    [](const RouteExample& a, const RouteExample& b) { return a.time_us < b.time_us; });
   const size_t first = examples.size() - std::min(examples.size(), options_.max_outcomes);
   for (size_t i = first; i < examples.size(); ++i) {
-    RETURN_IF_ERROR(state->learn(std::move(examples[i]), options_.max_outcomes));
+    state->learn(std::move(examples[i]), options_.max_outcomes);
   }
   state->n_decisions = n_decisions;
   return state;
@@ -192,7 +196,7 @@ Result<std::shared_ptr<RouteTenant>> Router::tenant(const std::string& name,
     if (state->model == model) return state;
   }
   const std::unique_lock lock(state->mutex);
-  if (state->model != model) RETURN_IF_ERROR(state->adopt(model, *options_.kernels, options_.max_outcomes));
+  if (state->model != model) RETURN_IF_ERROR(state->adopt(model, embedding_space(), *options_.kernels, options_.max_outcomes));
   return state;
 }
 
@@ -344,7 +348,8 @@ Result<void> Router::feedback(const DecisionId& id, const RouteOutcome& outcome,
   ASSIGN_OR_RETURN(const bool is_new, store_.put_outcome(record, told));
   if (!is_new) return {};
   const std::unique_lock lock(state->mutex);
-  return state->learn(example_of(record), options_.max_outcomes);
+  state->learn(example_of(record), options_.max_outcomes);
+  return {};
 }
 
 Result<void> Router::begin_task(const Scope& scope, std::string_view) {

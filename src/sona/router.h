@@ -100,6 +100,7 @@ class Router {
   Result<void> embed_examples(const RouteModel& model, const std::string& tenant_name, RouteTenant& tenant,
                               std::vector<RouteExample>& examples);
   int64_t now() const;
+  uint64_t embedding_space() const;  // 0: there is no embedder
 
   Store& store_;
   TextEmbedder* const embedder_;

@@ -237,7 +237,7 @@ Result<void> Router::embed_examples(const RouteModel& model, const std::string& 
     changed.push_back(example);
   }
   const std::unique_lock lock(state.mutex);
-  for (RouteExample& example : changed) RETURN_IF_ERROR(state.embed(std::move(example)));
+  for (RouteExample& example : changed) state.embed(std::move(example));
   return {};
 }
 
