@@ -254,7 +254,7 @@ Result<void> SonaParts::record_answer(AnsweredRequest& answer) {
   return {};
 }
 
-Result<void> SonaParts::record_decision(const RoutingDecision& decision, const RouteOptions& options) {
+void SonaParts::record_decision(const RoutingDecision& decision, const RouteOptions& options) {
   TrajectoryRecord record;
   record.id = decision.id;
   record.tenant = options.scope.tenant;
@@ -267,7 +267,7 @@ Result<void> SonaParts::record_decision(const RoutingDecision& decision, const R
   record.body.add_state({.text = decision.task});
   record.body.add_action("route", {}, decision.primary.id);
   record.split = split_of(record.body);
-  return store->put_trajectory(record);
+  static_cast<void>(store->put_trajectory_async(std::move(record), [](const Result<void>&) {}).has_value());
 }
 
 Result<void> SonaParts::record_outcome(const DecisionId& decision, const RouteOutcome& outcome,

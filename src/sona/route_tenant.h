@@ -153,7 +153,7 @@ std::array<double, kRouteLanes> lane_shares(const RouteLanesOf& lanes, const Rou
 std::vector<uint8_t> encode_route_tenant(const RouteTenant& tenant);
 Result<void> decode_route_tenant(std::span<const uint8_t> bytes, const RouteModel& model,
                                  RouteTenant& tenant);
-// Under which name. It tells nothing of the tenant.
+// Under which name: one that goes with the tenant's data (store.h).
 std::string route_tenant_key(std::string_view tenant);
 
 // Fits the lanes' weights and the temperature on held-out outcomes.
