@@ -157,10 +157,10 @@ Result<DeleteReport> Sona::delete_data(const std::string& tenant, const std::opt
     const std::lock_guard lock(parts_->recorded.mutex);
     std::erase_if(parts_->recorded.by_request, [&](const auto& each) { return each.second.first == tenant; });
   }
-  // Before the rows: files and backups that are made anew must not find it.
-  RETURN_IF_ERROR(parts_->router->forget(tenant));
+  RETURN_IF_ERROR(parts_->router->forget(tenant));  // a training that is going on writes nothing any more
   ASSIGN_OR_RETURN(const DeleteReport report, parts_->bank->delete_data(tenant, session));
   RETURN_IF_ERROR(parts_->router->forget(tenant));
+  if (session) RETURN_IF_ERROR(parts_->router->train_head({tenant, {}}));  // from what is left
   return report;
 }
 
@@ -213,7 +213,7 @@ Result<size_t> PatternBank::prune_to(size_t n) {
 Result<RoutingDecision> AgentRouter::route(std::string_view task, const RouteOptions& options) {
   RETURN_IF_ERROR(check_scope(options.scope));
   ASSIGN_OR_RETURN(RoutingDecision decision, parts_->router->route(task, options));
-  if (parts_->model->config.enable_agent_routing) RETURN_IF_ERROR(parts_->record_decision(decision, options));
+  if (parts_->model->config.enable_agent_routing) parts_->record_decision(decision, options);
   return decision;
 }
 

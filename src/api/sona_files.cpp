@@ -149,6 +149,7 @@ Result<ImportReport> Sona::import_from(const std::filesystem::path& folder, cons
   report.n_agents = registry.agents().size();
   RETURN_IF_ERROR(parts_->router->set_registry(std::move(registry)));
   RETURN_IF_ERROR(parts_->router->forget(scope.tenant));  // read again, with what came
+  RETURN_IF_ERROR(parts_->router->train_head({scope.tenant, {}}));
   RETURN_IF_ERROR(parts_->bank->reload());
   return report;
 }

@@ -284,7 +284,7 @@ Result<void> SonaParts::apply_feedback(TrajectoryRecord record, const Signal& si
   return keep(record, &before);
 }
 
-Result<void> SonaParts::record_decision(const RoutingDecision& decision, const RouteOptions& options) {
+void SonaParts::record_decision(const RoutingDecision& decision, const RouteOptions& options) {
   TrajectoryRecord record;
   record.id = decision.id;
   record.tenant = options.scope.tenant;
@@ -297,8 +297,7 @@ Result<void> SonaParts::record_decision(const RoutingDecision& decision, const R
   record.body.add_state({.text = decision.task});
   record.body.add_action("route", {}, decision.primary.id);
   record.split = split_of(record.body);
-  // Nobody waits for it: the decision itself is what feedback needs.
-  return store->put_trajectory_async(std::move(record), [](const Result<void>&) {});
+  static_cast<void>(store->put_trajectory_async(std::move(record), [](const Result<void>&) {}).has_value());
 }
 
 Result<void> SonaParts::record_outcome(const DecisionId& decision, const Scope& scope) {

@@ -81,8 +81,9 @@ struct SonaParts {
   // A quality and a correction for a trajectory that is there; saying the same again changes nothing.
   Result<void> apply_feedback(TrajectoryRecord record, const Signal& signal, bool is_new);
   // A decision of the router is a trajectory under the decision's own id; its outcome replaces it. The
-  // embedding stays with the decision: no pass of the model.
-  Result<void> record_decision(const RoutingDecision& decision, const RouteOptions& options);
+  // embedding stays with the decision: no pass of the model. Written meanwhile; one that cannot be is lost,
+  // as is its decision, which RouterStatus counts.
+  void record_decision(const RoutingDecision& decision, const RouteOptions& options);
   Result<void> record_outcome(const DecisionId& decision, const Scope& scope);
 };
 

@@ -157,6 +157,7 @@ class MemoryStore final : public Store {
     return no();
   }
   Result<void> put_decision(const DecisionRecord&) override { return no(); }
+  Result<void> put_decision_async(DecisionRecord, std::function<void(Result<void>)>) override { return no(); }
   Result<DecisionRecord> decision(std::string_view, const DecisionId&) override { return no(); }
   Result<bool> put_outcome(const DecisionRecord&, const FeedbackRecord&) override { return no(); }
   Result<void> each_decision(std::string_view, const std::function<bool(const DecisionRecord&)>&) override {

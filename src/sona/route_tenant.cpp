@@ -18,6 +18,7 @@ constexpr size_t kDriftBlock = 8;
 constexpr double kVoteSharpness = 2;
 constexpr double kRecencyHalfLifeUs = 30.0 * 24 * 3600 * 1e6;
 constexpr size_t kHeldoutOneIn = 5;
+constexpr uint64_t kSweptAtOnce = 64, kLinkedAtOnce = 16;  // slots per outcome: none of it takes long
 
 std::vector<size_t> rows_from(const AgentRegistry& old, const AgentRegistry& next) {
   std::vector<size_t> from;
@@ -43,6 +44,27 @@ void forget_embedding_rows(HeadState& state, const HeadState& fresh) {
   state.ewc.restore(std::move(memory));
 }
 
+// An index must take whatever the store has committed: room is made where there is none, and a vector that
+// means nothing (zero, not finite) is left out.
+void put(HnswIndex& index, uint64_t place, std::span<const float> vector) {
+  auto done = index.append(place, vector);
+  if (!done && done.error().id == "index.full") {
+    // Twice: links to the erased go in one round, their slots are free after the next.
+    for (int round = 0; round < 2; ++round) index.sweep(index.params().capacity);
+    done = index.append(place, vector);
+  }
+  if (!done && done.error().id == "index.full") {
+    if (auto fresh = index.rebuild()) index = *std::move(fresh);
+    done = index.append(place, vector);
+  }
+  if (done) index.link_pending(kLinkedAtOnce);
+}
+
+void drop(HnswIndex& index, uint64_t place) {
+  if (!index.contains(place) || !index.erase(place)) return;
+  index.sweep(kSweptAtOnce);
+}
+
 }  // namespace
 
 PageHinkley outcome_watch() {
@@ -53,6 +75,12 @@ PageHinkley outcome_watch() {
   options.clip = 4;
   options.cool_down = 5;
   return PageHinkley(options);
+}
+
+bool is_usable_embedding(std::span<const float> values) {
+  double sum = 0;
+  for (const float v : values) sum += double{v} * v;
+  return values.size() == kEmbeddingDim && std::isfinite(sum) && sum > 0;
 }
 
 bool RouteExample::heldout() const {
@@ -77,25 +105,21 @@ Result<void> RouteTenant::make_indices(const KernelTable& kernels, size_t max_ou
   std::vector<uint64_t> places;
   for (const auto& [place, example] : examples) places.push_back(place);
   std::sort(places.begin(), places.end());
-  for (const uint64_t place : places) RETURN_IF_ERROR(index(place, examples.find(place)->second));
+  for (const uint64_t place : places) index(place, examples.find(place)->second);
   return {};
 }
 
-Result<void> RouteTenant::index(uint64_t place, const RouteExample& example) {
+void RouteTenant::index(uint64_t place, const RouteExample& example) {
   const std::vector<std::string> words = content_words(example.task + "\n" + example.context);
   const std::vector<float> profile = model->words().profile(words);
-  const auto is_zero = [](float v) { return v == 0; };
-  if (!std::all_of(profile.begin(), profile.end(), is_zero)) {
-    RETURN_IF_ERROR(by_words->append(place, profile));
+  put(*by_words, place, profile);
+  if (example.space == index_space && is_usable_embedding(example.embedding)) {
+    put(*by_meaning, place, example.embedding);
   }
-  if (!example.embedding.empty() && example.space == index_space) {
-    RETURN_IF_ERROR(by_meaning->append(place, example.embedding));
-  }
-  return {};
 }
 
-Result<void> RouteTenant::adopt(std::shared_ptr<const RouteModel> next, const KernelTable& kernels,
-                                size_t max_outcomes) {
+Result<void> RouteTenant::adopt(std::shared_ptr<const RouteModel> next, uint64_t space,
+                                const KernelTable& kernels, size_t max_outcomes) {
   if (model == nullptr) {
     head = next->initial_head();
   } else if (model->registry().hash() != next->registry().hash()) {
@@ -112,13 +136,13 @@ Result<void> RouteTenant::adopt(std::shared_ptr<const RouteModel> next, const Ke
     if (head.n_updates > 0) forget_embedding_rows(head, next->initial_head());
     head_space = next->space();
   }
-  index_space = next->space();
+  index_space = next->has_vectors() ? next->space() : space;
   model = std::move(next);
   explorer.reset();
   return make_indices(kernels, max_outcomes);
 }
 
-Result<void> RouteTenant::learn(RouteExample example, size_t max_outcomes) {
+void RouteTenant::learn(RouteExample example, size_t max_outcomes) {
   const std::string id = example.id.text();
   if (const auto it = place_of.find(id); it != place_of.end()) {
     // Another verdict on the same decision: its vectors stay where they are.
@@ -128,11 +152,10 @@ Result<void> RouteTenant::learn(RouteExample example, size_t max_outcomes) {
     old.output_tokens = example.output_tokens;
     old.time_us = example.time_us;
     explorer.reset();
-    return {};
+    return;
   }
-  const uint64_t place = next_place;
-  RETURN_IF_ERROR(index(place, example));
-  ++next_place;
+  const uint64_t place = next_place++;
+  index(place, example);
   place_of.emplace(id, place);
   watch(example);
   examples.emplace(place, std::move(example));
@@ -141,20 +164,19 @@ Result<void> RouteTenant::learn(RouteExample example, size_t max_outcomes) {
     for (const auto& [other, ignored] : examples) oldest = std::min(oldest, other);
     place_of.erase(examples.find(oldest)->second.id.text());
     examples.erase(oldest);
-    if (by_meaning->contains(oldest)) RETURN_IF_ERROR(by_meaning->erase(oldest));
-    if (by_words->contains(oldest)) RETURN_IF_ERROR(by_words->erase(oldest));
+    drop(*by_meaning, oldest);
+    drop(*by_words, oldest);
   }
-  return {};
 }
 
-Result<void> RouteTenant::embed(RouteExample example) {
+void RouteTenant::embed(RouteExample example) {
   const auto it = place_of.find(example.id.text());
-  if (it == place_of.end() || example.space != index_space) return {};
+  if (it == place_of.end() || example.space != index_space || !is_usable_embedding(example.embedding)) return;
   RouteExample& kept = examples.find(it->second)->second;
   kept.space = example.space;
   kept.embedding = std::move(example.embedding);
-  if (by_meaning->contains(it->second)) RETURN_IF_ERROR(by_meaning->erase(it->second));
-  return by_meaning->append(it->second, kept.embedding);
+  drop(*by_meaning, it->second);
+  put(*by_meaning, it->second, kept.embedding);
 }
 
 size_t RouteTenant::explore(const RouteFeatures& x, std::span<const size_t> agents) const {

@@ -46,6 +46,9 @@ struct RouteExample {
   double weight() const { return success() ? 2 * quality - 1 : 1 - 2 * quality; }
 };
 
+// Of kEmbeddingDim finite values that are not all zero. What is not is treated as absent.
+bool is_usable_embedding(std::span<const float> values);
+
 // A task as the lanes see it.
 struct RouteQuery {
   std::string text;  // task and context
@@ -93,7 +96,11 @@ struct RouteTenant {
   int64_t drift_us = 0;     // when the world last changed
   bool boundary_pending = false;
   int64_t next_boundary_us = 0;  // where the next task begins, once it is anchored
-  size_t n_decisions = 0;
+  std::atomic<size_t> n_decisions{0};
+
+  // Held while what was learned is written: after forget() has set `forgotten`, nothing more is.
+  std::mutex write_gate;
+  bool forgotten = false;
 
   std::unordered_map<uint64_t, RouteExample> examples;  // by place, ascending in time of arrival
   std::unordered_map<std::string, uint64_t> place_of;   // by decision id
@@ -110,12 +117,15 @@ struct RouteTenant {
   mutable uint64_t explored_to = 0;  // place
 
   // Everything above made anew for a model; the head keeps the rows of agents that stay.
-  Result<void> adopt(std::shared_ptr<const RouteModel> next, const KernelTable& kernels, size_t max_outcomes);
-  // A new outcome, or another one for the same decision. The oldest goes beyond max_outcomes.
-  Result<void> learn(RouteExample example, size_t max_outcomes);
+  // `space`: of the embeddings that decisions get now; votes are found by them with or without a prior.
+  Result<void> adopt(std::shared_ptr<const RouteModel> next, uint64_t space, const KernelTable& kernels,
+                     size_t max_outcomes);
+  // A new outcome, or another one for the same decision. The oldest goes beyond max_outcomes. It cannot fail:
+  // the outcome is committed already.
+  void learn(RouteExample example, size_t max_outcomes);
 
   // The vector of an outcome that had none of this space.
-  Result<void> embed(RouteExample example);
+  void embed(RouteExample example);
   // Of `agents`, the one LinUCB would try.
   size_t explore(const RouteFeatures& x, std::span<const size_t> agents) const;
 
@@ -129,7 +139,7 @@ struct RouteTenant {
   double recency(const RouteExample& example, int64_t now_us) const;
 
  private:
-  Result<void> index(uint64_t place, const RouteExample& example);
+  void index(uint64_t place, const RouteExample& example);
   Result<void> make_indices(const KernelTable& kernels, size_t max_outcomes);
   void watch(const RouteExample& example);
 };
@@ -145,7 +155,7 @@ std::array<double, kRouteLanes> lane_shares(const RouteLanesOf& lanes, const Rou
 std::vector<uint8_t> encode_route_tenant(const RouteTenant& tenant);
 Result<void> decode_route_tenant(std::span<const uint8_t> bytes, const RouteModel& model,
                                  RouteTenant& tenant);
-// Under which name. It tells nothing of the tenant.
+// Under which name: one that goes with the tenant's data (store.h).
 std::string route_tenant_key(std::string_view tenant);
 
 // Fits the lanes' weights and the temperature on held-out outcomes.

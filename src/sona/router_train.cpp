@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/fail.h"
 #include "base/sha256.h"
+#include "base/utf8.h"
 #include "sona/route_tenant.h"
 #include "sona/router.h"
 #include "sona/words.h"
@@ -61,6 +62,16 @@ std::vector<float> decode_vectors(std::span<const uint8_t> bytes, uint64_t space
     if (!(out.back() >= -1.01f && out.back() <= 1.01f)) return {};
   }
   return out;
+}
+
+// Of a text, or of as much of it as the model takes.
+Result<Embedding> embed_beginning(TextEmbedder& embedder, std::string_view text) {
+  for (;;) {
+    auto embedding = embedder.embed(text, Scope().tenant);
+    if (embedding || embedding.error().id != "learning.text_too_long" || text.size() < 64) return embedding;
+    text = text.substr(0, text.size() / 2);
+    text = text.substr(0, text.size() - utf8_incomplete_tail(text));
+  }
 }
 
 struct Prepared {
@@ -123,14 +134,15 @@ Result<std::shared_ptr<const RouteModel>> Router::embedded(AgentRegistry registr
   if (kept) vectors = decode_vectors(*kept, space, hash, texts.size() * kEmbeddingDim);
   if (vectors.empty()) {
     for (const std::string& text : texts) {
-      ASSIGN_OR_RETURN(const Embedding embedding, embedder_->embed(text, Scope().tenant));
+      ASSIGN_OR_RETURN(const Embedding embedding, embed_beginning(*embedder_, text));
       if (embedding.space != space || embedding.values.size() != kEmbeddingDim) {
         return fail(ErrorKind::kBusy, "learning.space",
                     "embeddings: the space changed while agents were embedded");
       }
       vectors.insert(vectors.end(), embedding.values.begin(), embedding.values.end());
     }
-    RETURN_IF_ERROR(store_.put_value(kVectorsValue, encode_vectors(space, hash, vectors)));
+    // Only a saving: a store that takes nothing (read-only, full) costs the next open the same work.
+    static_cast<void>(store_.put_value(kVectorsValue, encode_vectors(space, hash, vectors)).has_value());
   }
   return RouteModel::create(std::move(registry), options_.ewc_lambda, space, std::move(vectors));
 }
@@ -237,7 +249,7 @@ Result<void> Router::embed_examples(const RouteModel& model, const std::string& 
     changed.push_back(example);
   }
   const std::unique_lock lock(state.mutex);
-  for (RouteExample& example : changed) RETURN_IF_ERROR(state.embed(std::move(example)));
+  for (RouteExample& example : changed) state.embed(std::move(example));
   return {};
 }
 

@@ -155,6 +155,12 @@ class SqliteStore final : public Store {
   Result<void> put_decision(const DecisionRecord& record) override {
     return change([&record](StoreCore& core) { return core.put_decision(record); });
   }
+  Result<void> put_decision_async(DecisionRecord record, std::function<void(Result<void>)> done) override {
+    RETURN_IF_ERROR(check_writable());
+    const auto kept = std::make_shared<DecisionRecord>(std::move(record));
+    return thread_.change_async([kept](StoreCore& core) { return core.put_decision(*kept); },
+                                std::move(done));
+  }
   Result<DecisionRecord> decision(std::string_view tenant, const DecisionId& id) override {
     return read<DecisionRecord>([&](StoreCore& core) { return core.decision(tenant, id); });
   }
