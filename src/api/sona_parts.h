@@ -74,8 +74,8 @@ struct SonaParts {
   Result<void> keep(const TrajectoryRecord& record);
   Result<void> record_answer(AnsweredRequest& answer);
   // A decision of the router is a trajectory under the decision's own id; its outcome replaces it. The
-  // embedding stays with the decision: no pass of the model. Written meanwhile; one that cannot be is lost, as
-  // is its decision, which RouterStatus counts.
+  // embedding stays with the decision: no pass of the model. Written meanwhile; one that cannot be is lost,
+  // as is its decision, which RouterStatus counts.
   void record_decision(const RoutingDecision& decision, const RouteOptions& options);
   Result<void> record_outcome(const DecisionId& decision, const RouteOutcome& outcome, const Scope& scope);
 };

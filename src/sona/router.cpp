@@ -225,7 +225,8 @@ Result<std::shared_ptr<RouteTenant>> Router::tenant(const std::string& name,
     if (state->model == model) return state;
   }
   const std::unique_lock lock(state->mutex);
-  if (state->model != model) RETURN_IF_ERROR(state->adopt(model, embedding_space(), *options_.kernels, options_.max_outcomes));
+  if (state->model != model)
+    RETURN_IF_ERROR(state->adopt(model, embedding_space(), *options_.kernels, options_.max_outcomes));
   return state;
 }
 

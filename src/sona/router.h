@@ -65,9 +65,9 @@ class Router {
   ~Router();
 
   // Waits for no commit: the decision is written meanwhile, and a store that is busy, full or away costs the
-  // decision's record (RouterStatus::n_decisions_lost), not the answer. Nor does a model that cannot be asked:
-  // words decide. Errors: learning.empty_text, learning.text_too_long, learning.invalid_utf8, tokenizer.*,
-  // routing.options.
+  // decision's record (RouterStatus::n_decisions_lost), not the answer. Nor does a model that cannot be
+  // asked: words decide. Errors: learning.empty_text, learning.text_too_long, learning.invalid_utf8,
+  // tokenizer.*, routing.options.
   Result<RoutingDecision> route(std::string_view task, const RouteOptions& options = {});
   Result<RouteExplanation> explain(std::string_view task, const RouteOptions& options = {});
   // Errors: learning.not_found (also after 30 days), learning.quality, learning.signal (nothing said),

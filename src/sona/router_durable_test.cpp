@@ -1,4 +1,5 @@
-// What must hold when memory is small, records are bad, data goes, the store is slow or the model is not there.
+// What must hold when memory is small, records are bad, data goes, the store is slow or the model is not
+// there.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -14,7 +15,8 @@
 namespace ruvltra {
 namespace {
 
-std::unique_ptr<Router> open_router(RouterBench& bench, TextEmbedder* embedder, Router::Options options = {}) {
+std::unique_ptr<Router> open_router(RouterBench& bench, TextEmbedder* embedder,
+                                    Router::Options options = {}) {
   options.now = [&bench] { return bench.clock; };
   auto made = Router::open(*bench.store, embedder, options);
   EXPECT_TRUE(made.has_value()) << (made ? "" : made.error().message);
