@@ -2,6 +2,8 @@
 
 namespace ruvltra {
 
-std::vector<Experiment> experiments() { return {hnsw_file_experiment(), bank_crash_experiment()}; }
+std::vector<Experiment> experiments() {
+  return {hnsw_file_experiment(), bank_crash_experiment(), bank_experiment(), route_experiment()};
+}
 
 }  // namespace ruvltra

@@ -169,7 +169,7 @@ Result<std::vector<AgentProfile>> import_agents_toml(std::string_view text, std:
   } catch (const std::exception& error) {
     std::string first(error.what());
     std::replace(first.begin(), first.end(), '\n', ' ');
-    return fail("routing.registry", "{}: {}", source, quoted(first, 400));
+    return fail("routing.registry", "{}: {}", source, ruvltra::quoted(first, 400));
   }
   ASSIGN_OR_RETURN(const Json document, json_of(root, source));
   return agents_of(document, source);

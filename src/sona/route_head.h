@@ -42,7 +42,7 @@ std::vector<double> head_fisher(const SoftmaxHead& head, std::span<const HeadExa
 
 struct HeadFitOptions {
   int max_steps = 150;
-  double ridge = 0.1;       // pull towards 0, as if of so many examples of curvature 1
+  double ridge = 0.5;       // pull towards 0, as if of so many examples of curvature 1
   double tolerance = 1e-6;  // relative fall of the objective at which it ends
 };
 

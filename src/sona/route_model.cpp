@@ -116,8 +116,11 @@ RouteCalibration RouteModel::calibrate(bool with_prior) const {
   if (labels.size() < 4 * n_agents()) return best;  // too few texts to fit anything on
   double lowest = 1e300;
   std::vector<double> p;
-  for (const double sharpness : {0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 3.2}) {
+  for (const double sharpness :
+       {0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.6, 2.4, 3.2}) {
     for (const double temperature : {0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 6.0}) {
+      // Without the prior only their ratio counts.
+      if (!with_prior && temperature != 1.0) continue;
       double loss = 0;
       for (size_t i = 0; i < labels.size(); ++i) {
         p = scores[i];

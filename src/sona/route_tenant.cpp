@@ -45,6 +45,16 @@ void forget_embedding_rows(HeadState& state, const HeadState& fresh) {
 
 }  // namespace
 
+PageHinkley outcome_watch() {
+  PageHinkley::Options options;
+  options.threshold = 10;
+  options.warm_up = 8;
+  options.min_deviation = 0.2;
+  options.clip = 4;
+  options.cool_down = 5;
+  return PageHinkley(options);
+}
+
 bool RouteExample::heldout() const {
   const Sha256Digest digest = sha256({reinterpret_cast<const uint8_t*>(task.data()), task.size()});
   uint32_t value;
@@ -249,33 +259,33 @@ RouteLanesOf RouteTenant::lanes(const RouteQuery& query, int64_t now_us, const D
 
 RouteWeights RouteTenant::weights(bool has_prior) const {
   const RouteWeights& fitted = has_prior ? with_prior : words_only;
-  if (fitted.fitted) return fitted;
+  return fitted.fitted ? fitted : schedule(has_prior);
+}
+
+RouteWeights RouteTenant::schedule(bool has_prior) const {
   double n = 0;
   for (const auto& [place, example] : examples) n += example.time_us < drift_us ? kBeforeDrift : 1;
+  const double t = model->calibration(has_prior).temperature;
+  const double head_share = n < kOutcomesForHead ? 0 : n / (n + 50);
   RouteWeights out;
-  out.alpha = {50 / (n + 50), kLexicalWeight, n < kOutcomesForHead ? 0 : n / (n + 50), 1};
-  out.temperature = model->calibration(has_prior).temperature;
+  // The calibration is that of the registry's lanes; head and votes are in nats of their own. The head looks
+  // at the same words as they do: what it adds to their sum is not evidence of its own.
+  out.alpha = {50 / (n + 50), kLexicalWeight, head_share * t, t};
+  out.temperature = t * (1 + head_share);
   return out;
 }
 
 std::vector<double> combine_lanes(const RouteModel& model, const RouteLanesOf& lanes,
                                   const RouteWeights& weights) {
   std::vector<double> p(model.n_agents(), 0);
-  double total = 0, base = 0;
   for (size_t lane = 0; lane < kRouteLanes; ++lane) {
     double alpha = weights.alpha[lane];
     if (lane == static_cast<size_t>(RouteLane::kVote)) alpha *= lanes.vote_mass / (lanes.vote_mass + 1);
     if (lanes.log_p[lane].empty() || alpha == 0) continue;
-    total += alpha;
-    if (lane == static_cast<size_t>(RouteLane::kPrior)) base += 1;
-    if (lane == static_cast<size_t>(RouteLane::kLexical)) base += kLexicalWeight;
     for (size_t a = 0; a < p.size(); ++a) p[a] += alpha * lanes.log_p[lane][a];
   }
-  // The lanes look at the same words: more of them are no more evidence. Fitted weights have settled that.
-  const double temperature =
-      weights.fitted || base <= 0 ? weights.temperature : weights.temperature * total / base;
   for (size_t a = 0; a < p.size(); ++a) {
-    p[a] /= temperature;
+    p[a] /= weights.temperature;
     if (!model.registry().agents()[a].enabled) p[a] = -std::numeric_limits<double>::infinity();
   }
   log_softmax(p);

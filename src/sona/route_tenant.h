@@ -26,7 +26,10 @@ inline constexpr size_t kOutcomesForWeights = 100;
 inline constexpr int kVoters = 10;
 inline constexpr double kVoterSimilarity = 0.5;
 // What was learned before the world changed still counts a little.
-inline constexpr double kBeforeDrift = 0.1;
+inline constexpr double kBeforeDrift = 0.03;
+
+// Over blocks of outcomes, which are few.
+PageHinkley outcome_watch();
 
 // A task that was decided and judged.
 struct RouteExample {
@@ -97,7 +100,7 @@ struct RouteTenant {
   uint64_t next_place = 0;
   uint64_t index_space = 0;
   std::optional<HnswIndex> by_meaning, by_words;
-  PageHinkley drift;
+  PageHinkley drift = outcome_watch();
   std::vector<double> block;  // surprises waiting for their block
   int64_t block_began_us = 0;
   std::vector<int64_t> block_times;
@@ -122,6 +125,7 @@ struct RouteTenant {
   RouteLanesOf lanes(const RouteQuery& query, int64_t now_us, const DecisionId* without = nullptr) const;
   // What the lanes count: the schedule while there are few outcomes, fitted weights later.
   RouteWeights weights(bool has_prior) const;
+  RouteWeights schedule(bool has_prior) const;
   double recency(const RouteExample& example, int64_t now_us) const;
 
  private:

@@ -301,7 +301,7 @@ Result<void> Router::feedback(const DecisionId& id, const RouteOutcome& outcome,
     return fail(ErrorKind::kUsage, "learning.signal",
                 "feedback: expected a quality or success, found neither");
   }
-  const double quality = outcome.quality.value_or(*outcome.success ? 1 : 0);
+  const double quality = outcome.quality ? *outcome.quality : (*outcome.success ? 1.0 : 0.0);
   if (!(quality >= 0 && quality <= 1)) {
     return fail(ErrorKind::kUsage, "learning.quality", "quality: expected 0..1, found {}", quality);
   }

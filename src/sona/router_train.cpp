@@ -108,9 +108,7 @@ RouteWeights fit_weights(const RouteTenant& tenant, const Prepared& data, bool w
     examples.push_back(example);
     importance.push_back(tenant.recency(example, now_us));
   }
-  RouteWeights schedule = with_prior ? tenant.with_prior : tenant.words_only;
-  if (!schedule.fitted) schedule = tenant.weights(with_prior);
-  return fit_route_weights(*tenant.model, lanes, examples, importance, schedule);
+  return fit_route_weights(*tenant.model, lanes, examples, importance, tenant.schedule(with_prior));
 }
 
 }  // namespace
