@@ -89,8 +89,8 @@ class Decoder {
  public:
   explicit Decoder(const Row& row) : row_(row) {}
 
-  std::string text() {
-    std::string value = next(Value::Type::kText).bytes;
+  const std::string& text() {
+    const std::string& value = next(Value::Type::kText).bytes;
     check(utf8_is_valid(value));
     return value;
   }
@@ -118,11 +118,11 @@ class Decoder {
     }
     return real();
   }
-  std::string blob() { return next(Value::Type::kBlob).bytes; }
+  const std::string& blob() { return next(Value::Type::kBlob).bytes; }
   template <size_t N>
   std::array<uint8_t, N> bytes() {
     std::array<uint8_t, N> out = {};
-    const std::string bytes = blob();
+    const std::string& bytes = blob();
     if (bytes.size() == N) {
       std::memcpy(out.data(), bytes.data(), N);
     } else {
@@ -135,13 +135,16 @@ class Decoder {
     if (id.empty()) good_ = false;
     return id;
   }
-  std::vector<float> vector() {
-    const std::string bytes = blob();
-    check(bytes.size() % sizeof(f16_t) == 0);
-    std::vector<float> values = decode_f16(bytes);
-    for (const float value : values) check(std::isfinite(value));
-    return values;
+  // Finite half floats, as bytes.
+  const std::string& halves() {
+    constexpr f16_t kExponent = 0x7c00;  // all ones: infinity or NaN
+    const std::string& bytes = blob();
+    ByteView view(as_bytes(bytes));
+    while (const auto half = view.read<f16_t>()) check((*half & kExponent) != kExponent);
+    check(view.remaining() == 0);
+    return bytes;
   }
+  std::vector<float> vector() { return decode_f16(halves()); }
   std::vector<float> embedding() {
     std::vector<float> values = vector();
     if (!values.empty() && values.size() != kEmbeddingDim) good_ = false;
@@ -309,7 +312,7 @@ Result<std::vector<Value>> encode(const TrajectoryStep& step) {
   return out.finish();
 }
 
-Result<TrajectoryStep> decode_step(const Row& row) {
+Result<TrajectoryStep> decode_step(const Row& row, bool with_vectors) {
   Decoder in(row);
   TrajectoryStep step;
   step.kind = in.enumerator(TrajectoryStep::Kind::kAction);
@@ -320,15 +323,16 @@ Result<TrajectoryStep> decode_step(const Row& row) {
   step.duration_us = in.integer();
   HookState hooks;
   hooks.space = in.count();
-  const std::string layers = in.blob();
+  const std::string& layers = in.blob();
   ByteView view(as_bytes(layers));
   while (const auto layer = view.read<int32_t>()) {
     in.check(*layer >= 0 && *layer <= kMaxLayer);
     hooks.layers.push_back(*layer);
   }
   in.check(view.remaining() == 0 && hooks.layers.size() <= kMaxHookLayers);
-  hooks.values = in.vector();
-  in.check(hooks.values.size() == hooks.layers.size() * kEmbeddingDim);
+  const std::string& halves = in.halves();
+  in.check(halves.size() == hooks.layers.size() * kEmbeddingDim * sizeof(f16_t));
+  if (with_vectors) hooks.values = decode_f16(halves);
   if (!hooks.layers.empty()) step.hooks = std::move(hooks);
   RETURN_IF_ERROR(in.finish("step"));
   return step;
@@ -377,7 +381,7 @@ Result<PatternRecord> decode_pattern(const Row& row) {
   record.created_us = in.integer();
   record.last_used_us = in.integer();
   record.uses = static_cast<uint32_t>(in.integer_in(0, kMaxU32));
-  const std::string origins = in.blob();
+  const std::string& origins = in.blob();
   ByteView view(as_bytes(origins));
   while (const auto id = view.read<RecordId>()) record.origins.push_back(*id);
   in.check(view.remaining() == 0 && record.origins.size() <= kMaxOrigins);

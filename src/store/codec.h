@@ -38,7 +38,8 @@ Result<std::vector<Value>> encode(const GenerationRecord& record);
 
 // The steps are added by the caller. Error of all: store.corrupt.
 Result<TrajectoryRecord> decode_trajectory(const Row& row, StepRange& steps);
-Result<TrajectoryStep> decode_step(const Row& row);
+// Without vectors they are checked only.
+Result<TrajectoryStep> decode_step(const Row& row, bool with_vectors = true);
 Result<PatternRecord> decode_pattern(const Row& row);
 Result<ClusterRecord> decode_cluster(const Row& row);
 Result<FeedbackRecord> decode_feedback(const Row& row);

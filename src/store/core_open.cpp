@@ -239,7 +239,7 @@ Result<void> StoreCore::index_row(TableId id, const Row& row) {
       return enter_once(trajectories_, record.id, entry);
     }
     case kStep:
-      RETURN_IF_ERROR(decode_step(row));
+      RETURN_IF_ERROR(decode_step(row, false));
       step_rows_.emplace_back(row.row, row.sum);
       return {};
     case kPattern: {
