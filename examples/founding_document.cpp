@@ -97,10 +97,11 @@ void agent_routing(const char* path) {
               decision->primary.reason.c_str());
   check(agent == "coder" || agent == "security-architect", "coder or security-architect");
   check(!decision->trained, "untrained, and it says so");
+  check(succeeded(router.feedback(decision->id, {.success = true})), "feedback");
+  // Decisions are written while the caller goes on; feedback waits for its own.
   const auto recorded = model->sona()->trajectory(decision->id);
   check(succeeded(recorded) && recorded->agent == agent, "the decision is a trajectory");
-  check(succeeded(router.feedback(decision->id, {.success = true})), "feedback");
-  check(*model->sona()->trajectory(decision->id)->final_quality() == 1.0, "and its quality is the outcome's");
+  check(recorded && recorded->final_quality() == 1.0, "and its quality is the outcome's");
 }
 
 // A task from its first state to its verdict, kept in the bank.
