@@ -1,0 +1,107 @@
+// EWC++: keeping what was learned before while learning something new. Generic over a flat vector of
+// parameters; adapters and the router's head use it alike.
+//
+// Elastic weight consolidation (Kirkpatrick et al. 2017) with one running anchor (online EWC; Chaudhry et al.
+// 2018). The penalty is part of every step, as a proximal step that is stable for any lambda.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace ruvltra {
+
+// Examples of one micro-batch that a Fisher is measured on.
+inline constexpr size_t kFisherBatch = 64;
+// rho = kEwcRho x lambda / kEwcLambdaUnit: lambda 1000 lets the anchor curve 1.5 times as much as new data.
+inline constexpr double kEwcRho = 1.5;
+inline constexpr double kEwcLambdaUnit = 1000;
+
+// *Thread safety*: none. Invariants: 1. All vectors have n values. 2. Importance is 0 everywhere before the
+// first boundary, and has mean 1 after it unless every Fisher seen was 0.
+class Ewc {
+ public:
+  Ewc() = default;
+  Ewc(size_t n, double lambda);
+
+  size_t size() const { return run_.size(); }
+  double lambda() const { return lambda_; }
+  void set_lambda(double lambda) { lambda_ = lambda; }
+
+  // F_run <- 0.95 F_run + 0.05 F_batch, with the diagonal Fisher of a micro-batch: means of per-example
+  // values, never the square of a mean.
+  void observe(std::span<const double> fisher_batch);
+  // Forgets F_run, to measure the current data from the start.
+  void restart();
+  // F* <- 0.95 F* + F_run, B* <- live; F_run begins anew.
+  void boundary(std::span<const float> live);
+  bool has_anchor() const { return has_anchor_; }
+
+  // kappa: mean Fisher of the current data, corrected for the short run of its average. 0 before the first
+  // batch.
+  double kappa() const;
+  // a1 = rho kappa F*/mean(F*): the curvature the anchor adds, per parameter.
+  std::vector<double> curvature() const;
+  // Sum of a1/2 (B - B*)^2.
+  double penalty(std::span<const float> parameters, std::span<const double> a1) const;
+  // B <- (B - e g + e a1 B*) / (1 + e (a0 + a1)), elementwise. a0: curvature of a pull towards 0.
+  void proximal_step(std::span<float> parameters, std::span<const double> gradient, double e, double a0,
+                     std::span<const double> a1) const;
+
+  std::span<const float> anchor() const { return anchor_; }
+  std::span<const double> importance() const { return total_; }  // F*, unnormalised
+
+  // State, for keeping it and for rows that come and go.
+  struct State {
+    std::vector<float> anchor;
+    std::vector<double> total, run;
+    uint32_t n_batches = 0;
+    bool has_anchor = false;
+  };
+  State state() const;
+  // *Requires*: every vector has size() values.
+  void restore(State state);
+
+ private:
+  double lambda_ = 0;
+  std::vector<float> anchor_;      // B*
+  std::vector<double> total_;      // F*
+  std::vector<double> run_;        // F_run
+  uint32_t n_batches_ = 0;
+  bool has_anchor_ = false;
+};
+
+// Page-Hinkley: has the mean of a series risen? Values are standardised by their running mean and deviation,
+// which stand still while a rise is suspected.
+//
+// *Thread safety*: none.
+class PageHinkley {
+ public:
+  struct Options {
+    double slack = 0.5;       // deviations above the mean that are no rise
+    double threshold = 8;     // alarm if the sum stands so far above its minimum
+    double memory = 0.99;     // of the running mean and variance
+    size_t warm_up = 16;      // values that only set the mean
+    double min_deviation = 0.05;
+    double clip = 6;          // one value counts at most so many deviations
+  };
+  PageHinkley() : PageHinkley(Options{}) {}
+  explicit PageHinkley(const Options& options) : options_(options) {}
+
+  // True: alarm. It starts anew with the next value.
+  bool add(double value);
+  // Values since the sum last stood at its minimum: where a rise began, if there is one.
+  size_t n_suspect() const { return n_suspect_; }
+  bool suspect() const { return sum_ - minimum_ > options_.threshold / 4; }
+
+ private:
+  void restart();
+  Options options_;
+  size_t n_ = 0;
+  double mean_ = 0, variance_ = 0;
+  double sum_ = 0, minimum_ = 0;
+  size_t n_suspect_ = 0;
+};
+
+}  // namespace ruvltra
