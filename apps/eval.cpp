@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "experiments.h"
 #include "load.h"
 #include "options.h"
 #include "verbs.h"
@@ -16,6 +17,14 @@ namespace {
 constexpr uint64_t kMaxTextBytes = uint64_t{1} << 30;
 constexpr size_t kDefaultWindow = 512;
 constexpr size_t kMaxVocab = size_t{1} << 31;
+
+// Options that only some kinds have; experiments add theirs.
+const std::map<std::string, std::vector<std::string>> kOptionsOfKind = {
+    {"logits", {"--tokens", "--tokens-file", "--output", "--force", "--last", "--exact"}},
+    {"ppl", {"--file", "--full", "--max-tokens", "--exact"}},
+    {"kld", {"--file", "--full", "--max-tokens", "--base", "--base-kv-type", "--exact"}},
+    {"mc", {"--exact"}},
+};
 
 struct Options {
   const CLI::App* verb = nullptr;
@@ -34,24 +43,19 @@ struct Options {
   std::string base_kv_type;  // empty = as the model's
   int64_t max_tokens = 0;    // 0 = all
   bool json = false;
+  uint64_t seed = 1;
+  std::vector<Experiment> experiments;
+  std::map<std::string, std::vector<std::string>> options_of_kind = kOptionsOfKind;
 };
 
 tl::unexpected<Error> missing(std::string_view kind, std::string_view option) {
   return fail(ErrorKind::kUsage, "eval.option", "eval {}: expected {}, found none", kind, option);
 }
 
-// Options that only some kinds have.
-const std::map<std::string, std::vector<std::string>> kOptionsOfKind = {
-    {"logits", {"--tokens", "--tokens-file", "--output", "--force", "--last"}},
-    {"ppl", {"--file", "--full", "--max-tokens"}},
-    {"kld", {"--file", "--full", "--max-tokens", "--base", "--base-kv-type"}},
-    {"mc", {}},
-};
-
 // An option that would do nothing is a mistake.
 Result<void> check_usage(const Options& options) {
-  const auto& own = kOptionsOfKind.at(options.kind);
-  for (const auto& [kind, names] : kOptionsOfKind) {
+  const auto& own = options.options_of_kind.at(options.kind);
+  for (const auto& [kind, names] : options.options_of_kind) {
     for (const std::string& name : names) {
       if (options.verb->count(name) > 0 && std::find(own.begin(), own.end(), name) == own.end()) {
         return fail(ErrorKind::kUsage, "eval.option", "eval {}: expected no {}, which belongs to eval {}",
@@ -289,6 +293,9 @@ Result<int> eval_multiple_choice(const Options& options) {
 Result<int> eval(Options options) {
   if (options.exact) options.model.kv_type = "f32";
   RETURN_IF_ERROR(check_usage(options));
+  for (const Experiment& experiment : options.experiments) {
+    if (options.kind == experiment.name) return experiment.run({options.model, options.seed, options.json});
+  }
   if (options.kind == "logits") return eval_logits(std::move(options));
   if (options.kind == "ppl") return eval_perplexity(options);
   if (options.kind == "kld") return eval_divergence(options);
@@ -299,17 +306,20 @@ Result<int> eval(Options options) {
 
 void add_eval_verb(Program& program) {
   auto options = std::make_shared<Options>();
-  CLI::App& app = program.add_verb("eval", "Logits, perplexity, divergence, multiple choice",
+  options->experiments = experiments();
+  std::vector<std::string> kinds = {"logits", "ppl", "kld", "mc"};
+  for (const Experiment& experiment : options->experiments) kinds.push_back(experiment.name);
+  CLI::App& app = program.add_verb("eval", "Logits, perplexity, divergence, multiple choice, experiments",
                                    "  ruvltra eval logits --tokens 1,2,3 -o logits.npy\n"
                                    "  ruvltra eval ppl -f heldout.txt\n"
                                    "  ruvltra eval kld -m small.gguf --base full.gguf -f heldout.txt\n"
                                    "  ruvltra eval mc questions.jsonl\n",
                                    [options] { return eval(*options); });
   options->verb = &app;
-  app.add_option("kind", options->kind, "logits, ppl, kld or mc")
+  app.add_option("kind", options->kind, fmt::format("{}", fmt::join(kinds, ", ")))
       ->required()
       ->configurable(false)
-      ->check(one_of({"logits", "ppl", "kld", "mc"}));
+      ->check(one_of(kinds));
   app.add_option("questions", options->questions, "mc: lines of {\"context\", \"choices\", \"answer\"}")
       ->configurable(false);
   add_model_options(app, options->model);
@@ -333,6 +343,10 @@ void add_eval_verb(Program& program) {
                      "ppl, kld: use at most this many tokens of the text (0 = all)"))
       ->check(in_range(int64_t{0}, int64_t{1} << 40));
   app.add_flag("--json", options->json, "One JSON document on stdout");
+  if (!options->experiments.empty())
+    own(app.add_option("--seed", options->seed, "Experiments: seed of everything random"))->type_name("N");
+  for (const Experiment& experiment : options->experiments)
+    options->options_of_kind[experiment.name] = experiment.add_options(app);
 }
 
 }  // namespace ruvltra

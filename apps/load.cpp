@@ -193,7 +193,8 @@ Result<LoadedWeights> load_weights_of(GgufFile file, const ModelOptions& options
 
 }  // namespace
 
-Result<ServedModel> load_served(const ModelOptions& options, const SpeculationOptions& speculation) {
+Result<ServedModel> load_served(const ModelOptions& options, const SpeculationOptions& speculation,
+                                const AdjustConfig& adjust) {
   const auto begin = Clock::now();
   ASSIGN_OR_RETURN(const auto path, resolve_model(options.model));
   ASSIGN_OR_RETURN(MediumConfig config, config_of(options));
@@ -201,6 +202,7 @@ Result<ServedModel> load_served(const ModelOptions& options, const SpeculationOp
   RETURN_IF_ERROR(fit_cache(options, path, config));
   config.engine.parallel = 1;
   config.engine.slow_reader_seconds = kSlowestReaderSeconds;
+  if (adjust) RETURN_IF_ERROR(adjust(config));
   ProgressBar bar("loading", ProgressBar::Unit::kBytes, !options.no_progress);
   ASSIGN_OR_RETURN(MediumModel model, MediumModel::load(path, config, load_options(options, bar)));
   return ServedModel{std::move(model), path.filename().string(), seconds_since(begin)};

@@ -1,6 +1,7 @@
 // Opening and loading the model a verb was asked for.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -26,7 +27,10 @@ struct ServedModel {
 // For one request at a time, whose reader may be as slow as it likes. The context is what --ctx asks for;
 // left to us it is resolve_context(), or what --kv-mem holds if that is less. Errors: option.ctx,
 // option.kv_mem, and those of MediumModel::load. A progress line goes to stderr, if wanted.
-Result<ServedModel> load_served(const ModelOptions& options, const SpeculationOptions& speculation);
+// `adjust`, if given, has the last word on the configuration.
+using AdjustConfig = std::function<Result<void>(MediumConfig& config)>;
+Result<ServedModel> load_served(const ModelOptions& options, const SpeculationOptions& speculation,
+                                const AdjustConfig& adjust = {});
 
 // What the options ask of a library's model: kernels, threads, number type of the cache and memory limit; and
 // how to load it. Errors: config.kv_type, option.size.

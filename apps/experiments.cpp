@@ -1,0 +1,7 @@
+#include "experiments.h"
+
+namespace ruvltra {
+
+std::vector<Experiment> experiments() { return {}; }
+
+}  // namespace ruvltra

@@ -1,0 +1,33 @@
+// Experiments of the learning system: `ruvltra eval NAME`. Each prints a table, or with --json one document
+// with seed, settings and raw numbers, and exits with 0 only if its gates hold.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "options.h"
+#include "ruvltra/error.h"
+
+namespace ruvltra {
+
+// What all experiments share.
+struct ExperimentOptions {
+  ModelOptions model;
+  uint64_t seed = 1;
+  bool json = false;
+};
+
+struct Experiment {
+  std::string name;
+  // Declares the options that only this experiment has; their names, so that others refuse them.
+  std::function<std::vector<std::string>(CLI::App& app)> add_options;
+  // The exit code.
+  std::function<Result<int>(const ExperimentOptions&)> run;
+};
+
+std::vector<Experiment> experiments();
+
+}  // namespace ruvltra
