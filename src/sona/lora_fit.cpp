@@ -64,9 +64,11 @@ LoraFit::LoraFit(LoraLoss& loss, Ewc& ewc, std::vector<float> b, const FitOption
 }
 
 // Anchors, preconditioner and the measures of a step, from the running Fisher.
-void LoraFit::prepare(const Batch& train, const Batch& replay, double n_tokens) {
+void LoraFit::prepare(const Batch& train, const Batch& replay, double n_tokens, double memory) {
   const size_t n = loss_.n_parameters(), d = loss_.d(), m = loss_.n_features();
   n_tokens_ = n_tokens;
+  memory_ = memory;
+  start_ = b_;
   kappa_ = ewc_.kappa();
   a1_ = ewc_.curvature();
   a0_.resize(n);
@@ -117,11 +119,28 @@ void LoraFit::evaluate(const Batch& train, const Batch& replay, Point& point) {
   }
   double anchor = 0;
   for (size_t i = 0; i < m * d; ++i) {
-    const auto value = static_cast<double>(point.b[i]);
-    anchor += 0.5 * a0_[i] * value * value;
+    const auto value = static_cast<double>(point.b[i]), moved = value - static_cast<double>(start_[i]);
+    anchor += 0.5 * (a0_[i] * value * value + memory_ * precondition_[i] * moved * moved);
   }
   point.objective = point.nll + options_.beta * point.kl + anchor + ewc_.penalty(point.b, a1_);
   point.finite = std::isfinite(point.objective) && all_finite(point.b);
+}
+
+// A proximal step of size eta_. The pull towards start_ is one more quadratic: its curvature adds to a0, the
+// rest of it to the gradient.
+void LoraFit::step(const Point& from, std::vector<float>& to) {
+  const size_t n = from.b.size();
+  e_.resize(n);
+  pull_.resize(n);
+  slope_.resize(n);
+  for (size_t i = 0; i < n; ++i) {
+    const double held = memory_ * precondition_[i];
+    e_[i] = eta_ / precondition_[i];
+    pull_[i] = a0_[i] + held;
+    slope_[i] = from.gradient[i] - held * static_cast<double>(start_[i]);
+  }
+  to = from.b;
+  ewc_.proximal_step(to, slope_, e_, pull_, a1_);
 }
 
 // Shortens to - from so that the RMS of |change of delta| is at most max_update of the median |h|; true if it
@@ -164,7 +183,6 @@ FitReport LoraFit::descend(const Batch& train, const Batch& replay, int max_step
   report.nll_before = current.nll;
   report.objectives.push_back(current.objective);
   report.stop = current.finite ? FitStop::kMaxSteps : FitStop::kNotFinite;
-  std::vector<double> e(n);
   while (report.stop == FitStop::kMaxSteps && report.n_steps < max_steps) {
     bool fell = false, scaled = false;
     for (int halving = 0; halving <= kMaxHalvings && !fell; ++halving) {
@@ -172,9 +190,7 @@ FitReport LoraFit::descend(const Batch& train, const Batch& replay, int max_step
         eta_ /= 2;
         ++report.n_halvings;
       }
-      for (size_t i = 0; i < n; ++i) e[i] = eta_ / precondition_[i];
-      trial.b = current.b;
-      ewc_.proximal_step(trial.b, current.gradient, e, a0_, a1_);
+      step(current, trial.b);
       scaled = bound_update(current.b, trial.b);
       evaluate(train, replay, trial);
       fell = trial.finite && trial.objective < current.objective;
@@ -219,7 +235,7 @@ FitReport LoraFit::full_batch(const Batch& train, const Batch& replay) {
     ewc_.observe(fisher);
   }
   eta_ = kFirstStep;
-  prepare(train, replay, train.effective_tokens());
+  prepare(train, replay, train.effective_tokens(), 0);
   n_seen_ = train.effective_tokens();
   return descend(train, replay, options_.max_steps);
 }
@@ -229,8 +245,9 @@ FitReport LoraFit::micro_batch(const Batch& fresh, const Batch& replay, int n_st
   std::vector<double> fisher(loss_.n_parameters());
   loss_.fisher(fresh, b_, fisher);
   ewc_.observe(fisher);
+  const double before = n_seen_;
   n_seen_ += fresh.effective_tokens();
-  prepare(fresh, replay, n_seen_);
+  prepare(fresh, replay, n_seen_, before / fresh.effective_tokens());
   return descend(fresh, replay, n_steps);
 }
 

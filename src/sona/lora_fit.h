@@ -77,8 +77,11 @@ class LoraFit {
   // measured anew, in micro-batches spread over `train`. A candidate that is not finite stays as it was.
   FitReport full_batch(const Batch& train, const Batch& replay);
 
-  // n_steps steps on a micro-batch. Its Fisher joins the running one, and N is the number of tokens seen
-  // since the start, since each batch speaks for all of them.
+  // n_steps steps on a micro-batch of n tokens. Its Fisher joins the running one, and N counts all tokens since
+  // the start. Those before, N_before, are remembered as what they made certain: the objective gets
+  //   (N_before / n) / 2 sum_ij F_ij (B - B_start)^2_ij,
+  // the recursive form of the posterior (Opper 1998; Ritter, Botev, Barber 2018). Without it each batch would
+  // be fitted for itself, with more parameters than tokens, and the last one would win.
   FitReport micro_batch(const Batch& fresh, const Batch& replay, int n_steps);
 
   double n_seen() const { return n_seen_; }
@@ -91,7 +94,8 @@ class LoraFit {
     double objective = 0, nll = 0, kl = 0;
     bool finite = false;
   };
-  void prepare(const Batch& train, const Batch& replay, double n_tokens);
+  void prepare(const Batch& train, const Batch& replay, double n_tokens, double memory);
+  void step(const Point& from, std::vector<float>& to);
   void evaluate(const Batch& train, const Batch& replay, Point& point);
   bool bound_update(const std::vector<float>& from, std::vector<float>& to) const;
   FitReport descend(const Batch& train, const Batch& replay, int max_steps);
@@ -104,8 +108,11 @@ class LoraFit {
   double eta_ = 0.5;
   // Of the objective at hand.
   std::vector<double> a0_, a1_;       // (m, d)
+  double memory_ = 0;                 // N_before / n: pull towards start_, in units of precondition_
+  std::vector<float> start_;
   std::vector<double> precondition_;  // (m, d) F + 1e-3 mean F
   std::vector<double> moments_;       // (m, m) mean of phi phi'
+  std::vector<double> e_, pull_, slope_;  // scratch of step()
   double median_hidden_ = 0, n_tokens_ = 0, kappa_ = 0;
 };
 
