@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "bench_attention.h"
+#include "bench_hnsw.h"
 #include "bench_report.h"
 #include "bench_run.h"
 #include "bench_sim.h"
@@ -36,10 +37,11 @@ struct Options {
   SimOptions load;
   bool speculation = false;
   SpecBenchOptions spec;
+  HnswBenchOptions hnsw;
 };
 
 // What is measured, and which options mean something to it.
-enum class Kind { kTests, kSim, kSpec };
+enum class Kind { kTests, kSim, kSpec, kHnsw };
 struct OptionUse {
   const char* name;
   std::initializer_list<Kind> kinds;
@@ -74,6 +76,13 @@ const OptionUse kOptionUses[] = {
     {"--kv-mem", {Kind::kSim}},
     {"--no-prefix-cache", {Kind::kSim}},
     {"--ctx", {Kind::kSim, Kind::kSpec}},
+    {"--hnsw-data", {Kind::kHnsw}},
+    {"--hnsw-m", {Kind::kHnsw}},
+    {"--hnsw-efc", {Kind::kHnsw}},
+    {"--hnsw-ef", {Kind::kHnsw}},
+    {"--hnsw-queries", {Kind::kHnsw}},
+    {"--hnsw-deletes", {Kind::kHnsw}},
+    {"--hnsw-seed", {Kind::kHnsw}},
 };
 
 // Options of one kind of measurement mean nothing to the others. Only the command line counts: a settings
@@ -88,6 +97,8 @@ Result<void> check_options(const std::set<std::string>& given, Kind kind) {
     const Kind other = *use.kinds.begin();
     return refuse(use.name, other == Kind::kSim    ? "with --sim"
                             : other == Kind::kSpec ? "with --spec"
+                            : other == Kind::kHnsw ? "with --hnsw"
+                            : kind == Kind::kHnsw  ? "without --hnsw"
                             : kind == Kind::kSim   ? "without --sim"
                                                    : "without --spec");
   }
@@ -177,12 +188,27 @@ Result<int> run_speculation(Options& options) {
   return bench_speculation(options.spec);
 }
 
+Result<int> run_hnsw(Options& options) {
+  if (!options.json && options.output != "md" && options.output != "json")
+    return fail(ErrorKind::kUsage, "bench.options", "-o: expected md or json with --hnsw, found {}",
+                options.output);
+  options.hnsw.isa = options.model.isa;
+  options.hnsw.no_progress = options.model.no_progress;
+  options.hnsw.form = options.json ? "json" : options.output;
+  return bench_hnsw(options.hnsw);
+}
+
 Result<int> bench(Options& options) {
+  const bool hnsw = !options.hnsw.size.empty();
+  if (hnsw && (options.sim || options.speculation || options.attention))
+    return fail(ErrorKind::kUsage, "bench.options", "--hnsw, --sim, --spec, --fa: expected one of them");
   if (options.sim && options.speculation)
     return fail(ErrorKind::kUsage, "bench.options", "--sim, --spec: expected one of them");
-  RETURN_IF_ERROR(check_options(options.given, options.sim           ? Kind::kSim
+  RETURN_IF_ERROR(check_options(options.given, hnsw                  ? Kind::kHnsw
+                                               : options.sim         ? Kind::kSim
                                                : options.speculation ? Kind::kSpec
                                                                      : Kind::kTests));
+  if (hnsw) return run_hnsw(options);
   if (options.sim) return run_simulation(options);
   if (options.speculation) return run_speculation(options);
   if (options.attention) {
@@ -285,6 +311,29 @@ void add_sim_options(CLI::App& app, Options& options) {
   add("-c,--ctx", options.model.ctx, "Context in tokens; 0 = the longest request", in_range(0, 1 << 20), "N");
 }
 
+void add_hnsw_options(CLI::App& app, HnswBenchOptions& options) {
+  const std::string group = "Index (--hnsw)";
+  const auto own = [&group](CLI::Option* option) { return option->group(group)->configurable(false); };
+  own(app.add_option("--hnsw", options.size, "Nearest neighbours among N vectors of DIM values; no model"))
+      ->type_name("N,DIM");
+  own(app.add_option("--hnsw-data", options.data, "clustered, sorted (by cluster) or uniform"))
+      ->check(one_of({"clustered", "sorted", "uniform"}));
+  own(app.add_option("--hnsw-m", options.m, "Links per node and layer, twice as many at the lowest"))
+      ->check(in_range(4, 64));
+  own(app.add_option("--hnsw-efc", options.ef_construction, "Beam of an insertion"))
+      ->check(in_range(4, 2000));
+  own(app.add_option("--hnsw-ef", options.efs, "Beams of the searches"))
+      ->allow_extra_args(false)
+      ->delimiter(',')
+      ->check(in_range(1, 1024))
+      ->type_name("LIST");
+  own(app.add_option("--hnsw-queries", options.n_queries, "Number of queries"))
+      ->check(in_range(1, 1'000'000));
+  own(app.add_option("--hnsw-deletes", options.deletes, "Percent of the vectors erased after the build"))
+      ->check(in_range(0, 90));
+  own(app.add_option("--hnsw-seed", options.seed, "Of the vectors"));
+}
+
 }  // namespace
 
 void add_bench_verb(Program& program) {
@@ -300,7 +349,8 @@ void add_bench_verb(Program& program) {
       "  ruvltra bench --sim -m model.gguf --rate 0.5,1 --requests 30 --prompt-tokens 16,512\n"
       "  ruvltra bench --sim -m model.gguf --clients 1 --shared-prefix 2048 --prompt-tokens 16\n"
       "  ruvltra bench --sim -m model.gguf --clients 7 --long-prompt 4096\n"
-      "  ruvltra bench --spec -m model.gguf --draft small.gguf -n 128 --spec-source ngram,auto\n",
+      "  ruvltra bench --spec -m model.gguf --draft small.gguf -n 128 --spec-source ngram,auto\n"
+      "  ruvltra bench --hnsw 10000,256\n",
       [options] { return bench(*options); });
   app.parse_complete_callback([&app, options] { options->given = given_options(app); });
   add_model_path_option(app, options->model.model);
@@ -363,6 +413,7 @@ void add_bench_verb(Program& program) {
   app.add_flag("--json", options->json, "Same as -o json");
   add_load_options(app, options->model);
   add_sim_options(app, *options);
+  add_hnsw_options(app, options->hnsw);
 }
 
 }  // namespace ruvltra

@@ -2,6 +2,6 @@
 
 namespace ruvltra {
 
-std::vector<Experiment> experiments() { return {}; }
+std::vector<Experiment> experiments() { return {hnsw_file_experiment()}; }
 
 }  // namespace ruvltra

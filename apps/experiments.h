@@ -30,4 +30,6 @@ struct Experiment {
 
 std::vector<Experiment> experiments();
 
+Experiment hnsw_file_experiment();
+
 }  // namespace ruvltra

@@ -13,19 +13,19 @@ namespace ruvltra {
 
 // Residual stream x after each hook layer, as n = x / sqrt(mean(x^2) + eps), without a weight vector.
 struct HookStates {
-  std::vector<int> layers;  // ascending
+  std::vector<int> layers = {};  // ascending
   size_t d_model = 0;
-  std::vector<float> mean;  // (layers, d_model) over the answer's tokens that were computed
-  size_t n_tokens = 0;      // how many: all but the last one drawn
+  std::vector<float> mean = {};  // (layers, d_model) over the answer's tokens that were computed
+  size_t n_tokens = 0;           // how many: all but the last one drawn
 };
 
 // One answer, complete or cut off.
 struct AnsweredRequest {
   RequestId id = 0;
   int choice = 0;
-  std::string tenant, session;
-  std::string task;  // Treatment::task
-  std::vector<TokenId> prompt, output;
+  std::string tenant = {}, session = {};
+  std::string task = {};  // Treatment::task
+  std::vector<TokenId> prompt = {}, output = {};
   FinishReason reason = FinishReason::kLength;
   HookStates hooks;
 };

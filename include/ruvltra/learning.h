@@ -32,7 +32,7 @@ using DecisionId = RecordId;
 // Whose data it is. Nothing of one tenant is ever seen by another.
 struct Scope {
   std::string tenant = "local";  // 1..64 bytes
-  std::string session;           // a conversation of the tenant, or empty; at most 128 bytes
+  std::string session = {};      // a conversation of the tenant, or empty; at most 128 bytes
   static Scope default_tenant() { return {}; }
 };
 
@@ -42,14 +42,14 @@ inline constexpr size_t kEmbeddingDim = 256;
 // different spaces are never compared.
 struct HookState {
   uint64_t space = 0;
-  std::vector<int> layers;    // ascending
-  std::vector<float> values;  // (layers, kEmbeddingDim)
+  std::vector<int> layers = {};    // ascending
+  std::vector<float> values = {};  // (layers, kEmbeddingDim)
 };
 
 // What a task had come to. Its text, its hidden states, or both.
 struct State {
-  std::string text;  // at most 64 KiB
-  std::optional<HookState> hooks;
+  std::string text = {};  // at most 64 KiB
+  std::optional<HookState> hooks = {};
   int64_t time_us = 0;  // 0: when it is added
 };
 
@@ -74,10 +74,10 @@ std::string_view quality_source_name(QualitySource source);
 struct TrajectoryStep {
   enum class Kind : uint8_t { kState, kAction };
   Kind kind = Kind::kState;
-  std::string name;  // of an action
-  std::string text;
-  std::optional<double> quality;   // of an action
-  std::optional<HookState> hooks;  // of a state
+  std::string name = {};  // of an action
+  std::string text = {};
+  std::optional<double> quality = {};   // of an action
+  std::optional<HookState> hooks = {};  // of a state
   int64_t time_us = 0;
   int64_t duration_us = 0;  // of an action, 0 = unknown
 };
@@ -105,13 +105,13 @@ class Trajectory {
   std::optional<double> final_quality() const;
   QualitySource final_source() const;
 
-  std::string task_type;
-  std::string agent;  // who did it, if known
-  std::vector<TrajectoryStep> steps;
+  std::string task_type = {};
+  std::string agent = {};  // who did it, if known
+  std::vector<TrajectoryStep> steps = {};
   Verdict verdict;
-  std::optional<double> quality;
+  std::optional<double> quality = {};
   QualitySource source = QualitySource::kNone;
-  std::string lesson;
+  std::string lesson = {};
   int64_t created_us = 0;  // when it was begun
 };
 
@@ -124,19 +124,19 @@ Result<PatternKind> parse_pattern_kind(std::string_view name);
 // A text to keep in the bank. Without reusable text it is invalid.
 struct PatternItem {
   PatternKind kind = PatternKind::kStrategy;
-  std::string title;
-  std::string text;    // at most 8 KiB and 200 tokens
+  std::string title = {};
+  std::string text = {};  // at most 8 KiB and 200 tokens
   double quality = 1;  // of what it was made from: starts its Beta(1 + 2 q, 1 + 2 (1 - q)), swapped for avoid
-  std::string when;    // the task it belongs to, which its embedding is made of; empty: title and text
+  std::string when = {};  // the task it belongs to, which its embedding is made of; empty: title and text
   std::string provenance = "caller";
-  std::vector<RecordId> origins;
+  std::vector<RecordId> origins = {};
   bool pinned = false;  // evicted last
 };
 
 struct PatternHit {
-  PatternId id;
+  PatternId id = {};
   PatternKind kind = PatternKind::kStrategy;
-  std::string title, text;
+  std::string title = {}, text = {};
   double similarity = 0;  // cosine with the query
   double lcb = 0;         // 5 % quantile of its Beta
   double score = 0;       // similarity x lcb
@@ -144,7 +144,7 @@ struct PatternHit {
 };
 
 struct PatternFilter {
-  std::optional<PatternKind> kind;
+  std::optional<PatternKind> kind = {};
   // The gates of injection: similarity and LCB high enough to be of use. Off: whatever is nearest.
   bool gated = true;
 };
@@ -152,8 +152,8 @@ struct PatternFilter {
 // What is put in front of a conversation, chosen once: the same bytes at every turn, so that its pages are
 // found in the prefix cache.
 struct ContextBlock {
-  std::string text;  // empty: nothing fitted
-  std::vector<PatternId> ids;
+  std::string text = {};  // empty: nothing fitted
+  std::vector<PatternId> ids = {};
   size_t n_tokens = 0;
 };
 
@@ -170,11 +170,11 @@ struct BankStatus {
   size_t n_patterns = 0, capacity = 0;
   size_t n_strategies = 0, n_corrections = 0, n_avoid = 0;
   size_t n_clusters = 0;
-  size_t n_other_space = 0;  // wait for a new embedding: not found meanwhile
-  std::string index_state;   // "exact", "ready", "rebuilding"
+  size_t n_other_space = 0;      // wait for a new embedding: not found meanwhile
+  std::string index_state = {};  // "exact", "ready", "rebuilding"
   size_t index_rows = 0;
   uint64_t n_rebuilds = 0;
-  std::string last_rejected;  // why the last index file was not taken
+  std::string last_rejected = {};  // why the last index file was not taken
 };
 
 struct DeleteReport {

@@ -31,11 +31,11 @@ struct SonaParts;
 
 // How good an answer was, as somebody who knows says. Absent members say nothing.
 struct Signal {
-  std::optional<double> quality;  // 0..1
-  std::optional<bool> success;    // true is quality 1, false 0
-  std::string correction;         // the text that should have been the answer
+  std::optional<double> quality = {};  // 0..1
+  std::optional<bool> success = {};    // true is quality 1, false 0
+  std::string correction = {};         // the text that should have been the answer
   QualitySource source = QualitySource::kPerson;
-  std::string feedback_id;  // makes it idempotent: the same again is nothing new
+  std::string feedback_id = {};  // makes it idempotent: the same again is nothing new
 };
 
 // Texts worth having again, and what became of using them.
@@ -83,20 +83,20 @@ class PatternBank {
 
 struct SonaStatus {
   LearnMode mode = LearnMode::kOff;
-  std::vector<int> hooks_requested, hooks_effective;
+  std::vector<int> hooks_requested = {}, hooks_effective = {};
   bool hooks_scaled = false;
   uint64_t space = 0;       // of embeddings
   size_t n_directions = 0;  // their dimensions that are not zero
   int embed_layer = 0;
   std::string model_sha256;
-  std::filesystem::path folder;
+  std::filesystem::path folder = {};
 
   size_t n_trajectories = 0, n_feedback = 0, n_decisions = 0;
   uint64_t n_recorded = 0, n_overwritten = 0, n_record_failures = 0;  // answers, by themselves
-  std::string last_record_error;
+  std::string last_record_error = {};
   uint64_t n_commits = 0, n_quarantined = 0;
   bool writable = true;
-  std::string why_not;
+  std::string why_not = {};
   uint64_t n_cache_hits = 0, n_cache_misses = 0;  // of embeddings
 
   BankStatus bank;

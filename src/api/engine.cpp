@@ -12,6 +12,17 @@
 
 namespace ruvltra {
 
+namespace {
+
+// What an answer is recorded under, where the request does not say.
+std::string task_of(const Prompt& prompt) {
+  if (const auto* text = std::get_if<std::string>(&prompt)) return *text;
+  const auto* messages = std::get_if<std::vector<ChatMessage>>(&prompt);
+  return messages == nullptr || messages->empty() ? std::string() : messages->back().content;
+}
+
+}  // namespace
+
 // Turns tokens into text on the reader's side: the loop only counts and compares.
 struct Stream::Impl {
   EngineLoop* loop;
@@ -130,6 +141,7 @@ Engine::~Engine() = default;
 
 Result<Stream> Engine::stream(Request request, std::function<void()> on_ready) {
   ModelParts& parts = impl_->parts;
+  if (request.treatment.task.empty()) request.treatment.task = task_of(request.prompt);
   ASSIGN_OR_RETURN(auto tokens, parts.tokens_of(std::move(request.prompt)));
   ASSIGN_OR_RETURN(EngineLoop::Ticket ticket, parts.loop->submit(std::move(tokens), request.params,
                                                                  request.treatment, std::move(on_ready)));

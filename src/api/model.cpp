@@ -5,6 +5,7 @@
 
 #include "api/fresh_pass.h"
 #include "api/model_parts.h"
+#include "api/sona_parts.h"
 #include "base/fail.h"
 #include "base/utf8.h"
 #include "model/memory.h"
@@ -14,6 +15,7 @@ namespace ruvltra {
 struct MediumModel::Impl {
   std::unique_ptr<ModelParts> parts;
   std::unique_ptr<Engine> engine;  // stops before the parts go
+  std::unique_ptr<Sona> sona;      // needs a running engine
 
   Result<Generation> generate(Prompt prompt, const GenerateParams& params);
   Result<void> check_tokens(std::span<const TokenId> tokens) const;
@@ -47,6 +49,21 @@ Result<MediumModel> MediumModel::load(const std::filesystem::path& gguf, MediumC
   impl->engine.reset(new Engine(*impl->parts));
   return MediumModel(std::move(impl));
 }
+
+Result<void> MediumModel::enable_sona(const std::function<void(size_t done, size_t total)>& on_text) {
+  return enable_sona_with_hooks({}, on_text);
+}
+
+Result<void> MediumModel::enable_sona_with_hooks(
+    std::span<const int> layers, const std::function<void(size_t done, size_t total)>& on_text) {
+  if (impl_->sona) return refuse("learning.enabled", "sona: expected it to be off, it is on");
+  ASSIGN_OR_RETURN(auto parts, SonaParts::open(*impl_->parts, layers, on_text));
+  impl_->sona.reset(new Sona(std::move(parts)));
+  return {};
+}
+
+Sona* MediumModel::sona() noexcept { return impl_->sona.get(); }
+void MediumModel::disable_sona() { impl_->sona.reset(); }
 
 const MediumConfig& MediumModel::config() const { return impl_->parts->config; }
 std::string_view MediumModel::name() const { return impl_->parts->name; }

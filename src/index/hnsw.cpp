@@ -242,6 +242,8 @@ HnswStats HnswIndex::stats() const {
   stats.recall_probe = state.adaptive.recall();
   stats.probes = state.adaptive.n_probes();
   for (Slot slot = 0; slot < n_slots; ++slot) {
+    const SlotState found = graph.state(slot);
+    if (found != SlotState::kLive && found != SlotState::kTombstone) continue;
     for (int level = 0; level <= graph.header(slot).level; ++level) stats.links += graph.count(slot, level);
   }
   const uint64_t base_links = graph.most_links(0) * sizeof(Slot);

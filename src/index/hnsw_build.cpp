@@ -1,22 +1,13 @@
 // Insertion, erasure and repair.
 #include <chrono>
-#include <cmath>
 
 #include "base/check.h"
-#include "base/num.h"
+#include "index/levels.h"
 #include "index/select.h"
 #include "index/state.h"
 
 namespace ruvltra {
 namespace {
-
-// floor(-ln(u) / ln M), u from (seed, id): the same node has the same level whenever it comes.
-int level_of(const HnswParams& params, uint64_t id) {
-  constexpr uint32_t kPurpose = 0x484e5357;  // "HNSW"
-  const double u =
-      1.0 - philox_uniform(params.seed, static_cast<uint32_t>(id), static_cast<uint32_t>(id >> 32), kPurpose);
-  return std::min(kMaxLevel, static_cast<int>(-std::log(u) / std::log(static_cast<double>(params.m))));
-}
 
 void add_neighbours(const Graph& graph, Slot node, Slot of, int level, std::vector<Candidate>& candidates) {
   std::array<Slot, kMaxLinks> links;

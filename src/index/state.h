@@ -67,6 +67,7 @@ struct HnswIndex::State {
   bool repair_node(Slot slot);
   void elect_entry();
   void finish_round();
+  Result<void> check_linked() const;  // index.pending
 
   const HnswParams params;
   const KernelTable& kernels;

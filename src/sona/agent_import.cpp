@@ -38,7 +38,7 @@ bool nests_too_deep(std::string_view text) {
 }
 
 Result<Json> json_of(const toml::value& value, std::string_view source, int depth = 0) {
-  if (depth > kMaxTomlDepth) return fail("agents.toml", "{}: nested too deeply", source);
+  if (depth > kMaxTomlDepth) return fail("routing.registry", "{}: nested too deeply", source);
   if (value.is_string()) return Json(value.as_string().str);
   if (value.is_boolean()) return Json(value.as_boolean());
   if (value.is_integer()) return Json(value.as_integer());
@@ -58,21 +58,21 @@ Result<Json> json_of(const toml::value& value, std::string_view source, int dept
     }
     return out;
   }
-  return fail("agents.toml", "{}: expected texts, lists, tables and true or false", source);
+  return fail("routing.registry", "{}: expected texts, lists, tables and true or false", source);
 }
 
 Result<std::vector<AgentProfile>> agents_of(const Json& document, std::string_view source) {
   const Json* list = &document;
   if (document.is_object()) {
     const auto it = document.find("agents");
-    if (it == document.end()) return fail("agents.field", "{}: agents: missing", source);
+    if (it == document.end()) return fail("routing.registry", "{}: agents: missing", source);
     list = &*it;
   }
   if (!list->is_array()) {
-    return fail("agents.field", "{}: agents: expected a list, found {}", source, list->type_name());
+    return fail("routing.registry", "{}: agents: expected a list, found {}", source, list->type_name());
   }
   if (list->size() > kMaxAgents) {
-    return fail("agents.count", "{}: expected at most {} agents, found {}", source, kMaxAgents, list->size());
+    return fail("routing.registry", "{}: expected at most {} agents, found {}", source, kMaxAgents, list->size());
   }
   std::vector<AgentProfile> agents;
   for (const Json& item : *list) {
@@ -106,9 +106,9 @@ Result<void> read_markdown(const fs::path& path, std::vector<AgentProfile>& agen
   auto checked = AgentRegistry::create({agent}, AgentRegistry::defaults().task_types(), place);
   if (!checked) return tl::unexpected<Error>(std::move(checked).error());
   const auto [it, fresh] = places.emplace(agent.id, place);
-  if (!fresh) return fail("agents.duplicate", "{}: \"{}\" is the name at {} already", place, agent.id, it->second);
+  if (!fresh) return fail("routing.registry", "{}: \"{}\" is the name at {} already", place, agent.id, it->second);
   if (agents.size() >= kMaxAgents) {
-    return fail("agents.count", "{}: expected at most {} agents", place, kMaxAgents);
+    return fail("routing.registry", "{}: expected at most {} agents", place, kMaxAgents);
   }
   agents.push_back(std::move(agent));
   return {};
@@ -128,7 +128,7 @@ Result<std::vector<fs::path>> markdown_files(const fs::path& folder) {
   fs::recursive_directory_iterator it(root, error), end;
   while (!error && it != end) {
     if (++n_entries > kMaxFolderEntries) {
-      return fail("agents.count", "{}: expected at most {} files and folders", root.string(), kMaxFolderEntries);
+      return fail("routing.registry", "{}: expected at most {} files and folders", root.string(), kMaxFolderEntries);
     }
     if (it.depth() >= kMaxFolderDepth) it.disable_recursion_pending();
     const fs::path& path = it->path();
@@ -136,7 +136,7 @@ Result<std::vector<fs::path>> markdown_files(const fs::path& folder) {
     if (path.extension() == ".md" && fs::is_regular_file(path, ignored)) {
       const fs::path real = fs::canonical(path, ignored);
       if (ignored || !lies_within(real, root)) {
-        return fail("agents.outside", "{}:1: is a link that leads out of {}", path.string(), root.string());
+        return fail("routing.registry", "{}:1: is a link that leads out of {}", path.string(), root.string());
       }
       files.push_back(path);
     }
@@ -156,7 +156,7 @@ Result<std::vector<AgentProfile>> import_agents_json(std::string_view text, std:
 
 Result<std::vector<AgentProfile>> import_agents_toml(std::string_view text, std::string_view source) {
   if (text.size() > kMaxImportBytes || nests_too_deep(text)) {
-    return fail("agents.toml", "{}: expected at most {} bytes and {} nested brackets", source, kMaxImportBytes,
+    return fail("routing.registry", "{}: expected at most {} bytes and {} nested brackets", source, kMaxImportBytes,
                 kMaxTomlDepth);
   }
   toml::value root;
@@ -166,7 +166,7 @@ Result<std::vector<AgentProfile>> import_agents_toml(std::string_view text, std:
   } catch (const std::exception& error) {
     std::string first(error.what());
     std::replace(first.begin(), first.end(), '\n', ' ');
-    return fail("agents.toml", "{}: {}", source, quoted(first, 400));
+    return fail("routing.registry", "{}: {}", source, quoted(first, 400));
   }
   ASSIGN_OR_RETURN(const Json document, json_of(root, source));
   return agents_of(document, source);
@@ -178,7 +178,7 @@ Result<std::vector<AgentProfile>> import_folder(const fs::path& folder) {
   std::map<std::string, std::string> places;
   for (const fs::path& file : files) RETURN_IF_ERROR(read_markdown(file, agents, places));
   if (agents.empty()) {
-    return fail("agents.count", "{}: expected Markdown files with front matter, found none", folder.string());
+    return fail("routing.registry", "{}: expected Markdown files with front matter, found none", folder.string());
   }
   return agents;
 }
@@ -192,13 +192,13 @@ Result<std::vector<AgentProfile>> import_agents(const fs::path& path) {
     std::map<std::string, std::string> places;
     RETURN_IF_ERROR(read_markdown(path, agents, places));
     if (agents.empty()) {
-      return fail("front_matter.missing", "{}:1: expected a line \"---\" that begins front matter",
+      return fail("routing.front_matter", "{}:1: expected a line \"---\" that begins front matter",
                   path.string());
     }
     return agents;
   }
   if (extension != ".json" && extension != ".toml") {
-    return fail(ErrorKind::kUsage, "agents.format", "{}: expected a folder, or a file .json, .toml or .md",
+    return fail(ErrorKind::kUsage, "routing.registry", "{}: expected a folder, or a file .json, .toml or .md",
                 path.string());
   }
   ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kMaxImportBytes));

@@ -28,26 +28,26 @@ bool is_name(std::string_view text) {
 
 Result<void> check_name(std::string_view text, std::string_view what, std::string_view source) {
   if (is_name(text)) return {};
-  return fail("agents.id", "{}: {}: expected 1 to 64 of a-z, 0-9, - and _, found \"{}\"", source, what,
+  return fail("routing.registry", "{}: {}: expected 1 to 64 of a-z, 0-9, - and _, found \"{}\"", source, what,
               ruvltra::quoted(text));
 }
 
 Result<void> check_text(std::string_view text, std::string_view id, std::string_view what, bool may_be_empty,
                         std::string_view source) {
   if (text.empty() && !may_be_empty) {
-    return fail("agents.text", "{}: {}: {}: expected a text, found an empty one", source, id, what);
+    return fail("routing.registry", "{}: {}: {}: expected a text, found an empty one", source, id, what);
   }
   if (text.size() > kMaxAgentTextBytes) {
-    return fail("agents.text", "{}: {}: {}: expected at most {} bytes, found {}", source, id, what,
+    return fail("routing.registry", "{}: {}: {}: expected at most {} bytes, found {}", source, id, what,
                 kMaxAgentTextBytes, text.size());
   }
-  if (!utf8_is_valid(text)) return fail("agents.text", "{}: {}: {}: expected UTF-8", source, id, what);
+  if (!utf8_is_valid(text)) return fail("routing.registry", "{}: {}: {}: expected UTF-8", source, id, what);
   return {};
 }
 
 Result<void> check_texts(const std::vector<std::string>& texts, std::string_view id, std::string_view source) {
   if (texts.size() > kMaxAgentExamples) {
-    return fail("agents.text", "{}: {}: examples: expected at most {}, found {}", source, id,
+    return fail("routing.registry", "{}: {}: examples: expected at most {}, found {}", source, id,
                 kMaxAgentExamples, texts.size());
   }
   for (const std::string& text : texts) {
@@ -61,7 +61,7 @@ Result<std::string> text_field(const Json& value, std::string_view source, std::
   const auto it = value.find(name);
   if (it == value.end() || it->is_null()) return std::string();
   if (!it->is_string()) {
-    return fail("agents.field", "{}: {}: {}: expected a text, found {}", source, id, name, it->type_name());
+    return fail("routing.registry", "{}: {}: {}: expected a text, found {}", source, id, name, it->type_name());
   }
   return it->get<std::string>();
 }
@@ -72,12 +72,12 @@ Result<std::vector<std::string>> list_field(const Json& value, std::string_view 
   const auto it = value.find(name);
   if (it == value.end() || it->is_null()) return out;
   if (!it->is_array()) {
-    return fail("agents.field", "{}: {}: {}: expected a list of texts, found {}", source, id, name,
+    return fail("routing.registry", "{}: {}: {}: expected a list of texts, found {}", source, id, name,
                 it->type_name());
   }
   for (const Json& item : *it) {
     if (!item.is_string()) {
-      return fail("agents.field", "{}: {}: {}: expected texts, found {}", source, id, name, item.type_name());
+      return fail("routing.registry", "{}: {}: {}: expected texts, found {}", source, id, name, item.type_name());
     }
     out.push_back(item.get<std::string>());
   }
@@ -86,7 +86,7 @@ Result<std::vector<std::string>> list_field(const Json& value, std::string_view 
 
 Result<TaskType> task_type_from_json(const Json& value, std::string_view source) {
   if (!value.is_object()) {
-    return fail("agents.field", "{}: task_types: expected objects, found {}", source, value.type_name());
+    return fail("routing.registry", "{}: task_types: expected objects, found {}", source, value.type_name());
   }
   TaskType type;
   ASSIGN_OR_RETURN(type.id, text_field(value, source, "task_types", "id"));
@@ -106,7 +106,7 @@ uint64_t hash_of(const std::string& text) {
 
 Result<AgentProfile> agent_from_json(const Json& value, std::string_view source) {
   if (!value.is_object()) {
-    return fail("agents.field", "{}: agents: expected objects, found {}", source, value.type_name());
+    return fail("routing.registry", "{}: agents: expected objects, found {}", source, value.type_name());
   }
   AgentProfile agent;
   ASSIGN_OR_RETURN(agent.id, text_field(value, source, "agent", value.contains("id") ? "id" : "name"));
@@ -117,7 +117,7 @@ Result<AgentProfile> agent_from_json(const Json& value, std::string_view source)
   ASSIGN_OR_RETURN(agent.task_types, list_field(value, source, label, "task_types"));
   if (const auto it = value.find("enabled"); it != value.end() && !it->is_null()) {
     if (!it->is_boolean()) {
-      return fail("agents.field", "{}: {}: enabled: expected true or false, found {}", source, label,
+      return fail("routing.registry", "{}: {}: enabled: expected true or false, found {}", source, label,
                   it->type_name());
     }
     agent.enabled = it->get<bool>();
@@ -146,11 +146,11 @@ Result<AgentRegistry> AgentRegistry::parse(std::string_view json, std::string_vi
   std::vector<TaskType> types;
   if (document.is_object()) {
     const auto agents = document.find("agents");
-    if (agents == document.end()) return fail("agents.field", "{}: agents: missing", source);
+    if (agents == document.end()) return fail("routing.registry", "{}: agents: missing", source);
     list = &*agents;
     if (const auto it = document.find("task_types"); it != document.end()) {
       if (!it->is_array()) {
-        return fail("agents.field", "{}: task_types: expected a list, found {}", source, it->type_name());
+        return fail("routing.registry", "{}: task_types: expected a list, found {}", source, it->type_name());
       }
       for (const Json& item : *it) {
         ASSIGN_OR_RETURN(TaskType type, task_type_from_json(item, source));
@@ -159,7 +159,7 @@ Result<AgentRegistry> AgentRegistry::parse(std::string_view json, std::string_vi
     }
   }
   if (!list->is_array()) {
-    return fail("agents.field", "{}: agents: expected a list, found {}", source, list->type_name());
+    return fail("routing.registry", "{}: agents: expected a list, found {}", source, list->type_name());
   }
   std::vector<AgentProfile> agents;
   for (const Json& item : *list) {
@@ -173,17 +173,17 @@ Result<AgentRegistry> AgentRegistry::parse(std::string_view json, std::string_vi
 Result<AgentRegistry> AgentRegistry::create(std::vector<AgentProfile> agents, std::vector<TaskType> task_types,
                                             std::string_view source) {
   if (agents.empty() || agents.size() > kMaxAgents) {
-    return fail("agents.count", "{}: expected 1 to {} agents, found {}", source, kMaxAgents, agents.size());
+    return fail("routing.registry", "{}: expected 1 to {} agents, found {}", source, kMaxAgents, agents.size());
   }
   if (task_types.empty() || task_types.size() > kMaxTaskTypes) {
-    return fail("agents.count", "{}: expected 1 to {} task types, found {}", source, kMaxTaskTypes,
+    return fail("routing.registry", "{}: expected 1 to {} task types, found {}", source, kMaxTaskTypes,
                 task_types.size());
   }
   std::unordered_set<std::string> type_ids;
   for (const TaskType& type : task_types) {
     RETURN_IF_ERROR(check_name(type.id, "task type", source));
     if (!type_ids.insert(type.id).second) {
-      return fail("agents.duplicate", "{}: task type {} is there twice", source, type.id);
+      return fail("routing.registry", "{}: task type {} is there twice", source, type.id);
     }
     RETURN_IF_ERROR(check_text(type.description, type.id, "description", false, source));
     RETURN_IF_ERROR(check_texts(type.examples, type.id, source));
@@ -192,7 +192,7 @@ Result<AgentRegistry> AgentRegistry::create(std::vector<AgentProfile> agents, st
   AgentRegistry registry;
   const auto add_name = [&](const std::string& name, size_t place) -> Result<void> {
     if (registry.by_name_.emplace(name, place).second) return {};
-    return fail("agents.duplicate", "{}: \"{}\" names two agents: {} and {}", source, name,
+    return fail("routing.registry", "{}: \"{}\" names two agents: {} and {}", source, name,
                 agents[registry.by_name_[name]].id, agents[place].id);
   };
   for (size_t i = 0; i < agents.size(); ++i) {
@@ -202,7 +202,7 @@ Result<AgentRegistry> AgentRegistry::create(std::vector<AgentProfile> agents, st
     RETURN_IF_ERROR(check_text(agent.description, agent.id, "description", false, source));
     RETURN_IF_ERROR(check_texts(agent.examples, agent.id, source));
     if (agent.aliases.size() > kMaxAgentAliases) {
-      return fail("agents.count", "{}: {}: aliases: expected at most {}, found {}", source, agent.id,
+      return fail("routing.registry", "{}: {}: aliases: expected at most {}, found {}", source, agent.id,
                   kMaxAgentAliases, agent.aliases.size());
     }
     for (const std::string& alias : agent.aliases) {
@@ -211,13 +211,13 @@ Result<AgentRegistry> AgentRegistry::create(std::vector<AgentProfile> agents, st
     }
     for (const std::string& type : agent.task_types) {
       if (type_ids.count(type) == 0) {
-        return fail("agents.task_type", "{}: {}: task_types: \"{}\" is none of the {} task types", source,
+        return fail("routing.registry", "{}: {}: task_types: \"{}\" is none of the {} task types", source,
                     agent.id, ruvltra::quoted(type), type_ids.size());
       }
     }
   }
   if (std::none_of(agents.begin(), agents.end(), [](const AgentProfile& a) { return a.enabled; })) {
-    return fail("agents.count", "{}: expected at least one agent that is enabled", source);
+    return fail("routing.registry", "{}: expected at least one agent that is enabled", source);
   }
   registry.agents_ = std::move(agents);
   registry.task_types_ = std::move(task_types);
@@ -253,7 +253,7 @@ Result<AgentRegistry> AgentRegistry::without(std::string_view id) const {
   std::vector<AgentProfile> agents = agents_;
   const auto n = std::erase_if(agents, [&](const AgentProfile& agent) { return agent.id == id; });
   if (n == 0) {
-    return fail(ErrorKind::kUsage, "agents.not_found", "no agent has the id \"{}\"", ruvltra::quoted(id));
+    return fail(ErrorKind::kUsage, "routing.agent", "no agent has the id \"{}\"", ruvltra::quoted(id));
   }
   return create(std::move(agents), task_types_, "agents");
 }

@@ -35,12 +35,11 @@ class AgentRegistry {
  public:
   // The bundled agents.
   static AgentRegistry defaults();
-  // Errors: agents.count, agents.id, agents.duplicate, agents.text, agents.task_type, all naming `source` and
-  // the agent.
+  // Error: routing.registry (count, id, duplicate, text, task type), naming `source` and the agent.
   static Result<AgentRegistry> create(std::vector<AgentProfile> agents, std::vector<TaskType> task_types,
                                       std::string_view source);
   // {"agents": [...], "task_types": [...]}, or the array of agents alone; without task types the bundled ones
-  // hold. Errors: json.*, agents.field, and those of create().
+  // hold. Errors: json.*, and that of create().
   static Result<AgentRegistry> parse(std::string_view json, std::string_view source);
 
   const std::vector<AgentProfile>& agents() const { return agents_; }
@@ -51,7 +50,7 @@ class AgentRegistry {
   // These agents added, or put in the place of those with the same id. An id takes itself from the aliases of
   // others. This registry is unchanged.
   Result<AgentRegistry> with(const std::vector<AgentProfile>& agents, std::string_view source) const;
-  // Errors: agents.not_found (usage), agents.count for the last one.
+  // Errors: routing.agent (usage), routing.registry for the last one.
   Result<AgentRegistry> without(std::string_view id) const;
 
   // What parse() reads.
@@ -67,7 +66,7 @@ class AgentRegistry {
 };
 
 // An agent's fields, shared by every form of import: {"id"|"name", "aliases", "description", "examples",
-// "task_types", "enabled"}. Error: agents.field naming `source`, the agent and the field.
+// "task_types", "enabled"}. Error: routing.registry naming `source`, the agent and the field.
 Result<AgentProfile> agent_from_json(const Json& value, std::string_view source);
 Json agent_to_json(const AgentProfile& agent);
 

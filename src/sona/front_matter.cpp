@@ -38,20 +38,20 @@ Result<std::string> quoted_scalar(std::string_view value, std::string_view where
       out += c;
     }
   }
-  if (i >= value.size()) return fail("front_matter.scalar", "{}: expected the quote to end on its line", where);
+  if (i >= value.size()) return fail("routing.front_matter", "{}: expected the quote to end on its line", where);
   const std::string_view tail = trim(value.substr(i + 1));
   if (!tail.empty() && tail.front() != '#') {
-    return fail("front_matter.scalar", "{}: expected nothing after the quoted text, found \"{}\"", where,
+    return fail("routing.front_matter", "{}: expected nothing after the quoted text, found \"{}\"", where,
                 quoted(tail));
   }
   return out;
 }
 
 Result<std::string> scalar(std::string_view value, std::string_view where) {
-  if (value.empty()) return fail("front_matter.scalar", "{}: expected a text on the same line", where);
+  if (value.empty()) return fail("routing.front_matter", "{}: expected a text on the same line", where);
   if (value.front() == '"' || value.front() == '\'') return quoted_scalar(value, where);
   if (std::string_view("|>[]{}&*!%@`").find(value.front()) != std::string_view::npos) {
-    return fail("front_matter.scalar", "{}: expected a plain text on one line, found \"{}\"", where,
+    return fail("routing.front_matter", "{}: expected a plain text on one line, found \"{}\"", where,
                 quoted(value, 24));
   }
   if (const size_t comment = value.find(" #"); comment != std::string_view::npos) {
@@ -70,7 +70,7 @@ Result<std::optional<FrontMatter>> parse_front_matter(std::string_view text, std
   bool has_name = false, has_description = false;
   for (size_t line_number = 2;; ++line_number) {
     if (rest.empty()) {
-      return fail("front_matter.open", "{}:{}: expected a line \"---\" that ends the front matter", source,
+      return fail("routing.front_matter", "{}:{}: expected a line \"---\" that ends the front matter", source,
                   line_number);
     }
     const std::string_view line = next_line(rest);
@@ -82,15 +82,15 @@ Result<std::optional<FrontMatter>> parse_front_matter(std::string_view text, std
     if (key != "name" && key != "description") continue;
     const std::string where = fmt::format("{}:{}: {}", source, line_number, key);
     bool& seen = key == "name" ? has_name : has_description;
-    if (seen) return fail("front_matter.duplicate", "{}: is there twice", where);
+    if (seen) return fail("routing.front_matter", "{}: is there twice", where);
     seen = true;
     ASSIGN_OR_RETURN(std::string value, scalar(trim(line.substr(colon + 1)), where));
-    if (!utf8_is_valid(value)) return fail("front_matter.utf8", "{}: expected UTF-8", where);
+    if (!utf8_is_valid(value)) return fail("routing.front_matter", "{}: expected UTF-8", where);
     if (key == "name") front.name_line = line_number;
     (key == "name" ? front.name : front.description) = std::move(value);
   }
   if (!has_name || !has_description) {
-    return fail("front_matter.missing", "{}:1: expected {} in the front matter", source,
+    return fail("routing.front_matter", "{}:1: expected {} in the front matter", source,
                 has_name ? "a description" : "a name");
   }
   return front;

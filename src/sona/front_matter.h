@@ -16,9 +16,9 @@ struct FrontMatter {
 };
 
 // None: the text does not begin with a line "---". `name` and `description` are plain or quoted scalars on
-// one line; other keys, with whatever is indented below them, are passed over. Errors: front_matter.open (no
-// closing line), front_matter.scalar (a block, list, map, anchor or tag where a text was expected),
-// front_matter.duplicate, front_matter.missing, front_matter.utf8, all as "source:line: ...".
+// one line; other keys, with whatever is indented below them, are passed over. Error: routing.front_matter, as
+// "source:line: ...": no closing line, a block, list, map, anchor or tag where a text was expected, a key
+// that is there twice or missing, bytes that are not UTF-8.
 Result<std::optional<FrontMatter>> parse_front_matter(std::string_view text, std::string_view source);
 
 }  // namespace ruvltra

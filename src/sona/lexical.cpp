@@ -4,18 +4,20 @@
 #include <cmath>
 
 #include "base/check.h"
+#include "base/utf8.h"
 #include "sona/words.h"
 
 namespace ruvltra {
 namespace {
 
-// Frequencies saturate early and length counts a little: these are short texts.
-constexpr double kSaturation = 1.2;       // k1
+// Chosen by cross-validation over the bundled registry's own texts (docs/routing.md).
+constexpr double kSaturation = 3;         // k1
 constexpr double kLengthSingle = 0.4;     // b of one text
 constexpr double kLengthLabel = 0.3;      // b of all texts of a label
 constexpr double kBestTextWeight = 0.5;   // of the best single text beside the label as a whole
-constexpr double kPairWeight = 0.5;       // of neighbouring words in the hashed vector
+constexpr double kPairWeight = 0.2;       // of neighbouring words in the hashed vector
 constexpr double kProfileShare = 0.8;     // of the label scores in the length of the profile
+constexpr size_t kRootLetters = 4;
 
 uint64_t hash_of(std::string_view a, std::string_view b = {}) {
   uint64_t h = 0xcbf29ce484222325u;  // FNV-1a
@@ -43,13 +45,33 @@ bool normalise(std::span<float> values, double length = 1) {
   return true;
 }
 
-std::vector<std::pair<std::string_view, double>> counted(std::span<const std::string> words) {
+std::vector<std::pair<std::string, double>> counted(std::span<const std::string> words) {
   std::unordered_map<std::string_view, size_t> place;
-  std::vector<std::pair<std::string_view, double>> out;  // in order of first use: sums have a fixed order
+  std::vector<std::pair<std::string, double>> out;  // in order of first use: sums have a fixed order
   for (const std::string& w : words) {
     const auto [it, fresh] = place.emplace(w, out.size());
     if (fresh) out.emplace_back(w, 0);
     out[it->second].second += 1;
+  }
+  return out;
+}
+
+// The first letters of a longer stem stand for its family: what stemming left apart ("analyst", "analysis")
+// and cognates of other languages ("Authentifizierung") still meet there.
+std::string root_of(std::string_view word) {
+  size_t position = 0;
+  for (size_t letters = 0; letters < kRootLetters; ++letters) {
+    const size_t length = utf8_sequence_length(word.substr(position));
+    if (length == 0) return {};
+    position += length;
+  }
+  return "^" + std::string(word.substr(0, position));
+}
+
+std::vector<std::string> with_roots(std::span<const std::string> words) {
+  std::vector<std::string> out(words.begin(), words.end());
+  for (const std::string& word : words) {
+    if (std::string root = root_of(word); !root.empty()) out.push_back(std::move(root));
   }
   return out;
 }
@@ -76,9 +98,9 @@ LexicalIndex::LexicalIndex(size_t n_labels, std::span<const Document> documents)
   for (size_t d = 0; d < documents.size(); ++d) {
     const Document& document = documents[d];
     CHECK(document.label < n_labels);
-    const std::vector<std::string> words = content_words(document.text);
+    const std::vector<std::string> words = with_roots(content_words(document.text));
     for (const auto& [word, count] : counted(words)) {
-      Term& term = terms_[std::string(word)];
+      Term& term = terms_[word];
       term.postings.push_back({static_cast<uint32_t>(d), static_cast<float>(count)});
       const auto label = static_cast<uint32_t>(document.label);
       auto it = std::find_if(term.in_label.begin(), term.in_label.end(),
@@ -109,31 +131,32 @@ double LexicalIndex::idf_of(const std::string& word) const {
   return idf(it == terms_.end() ? 0 : it->second.in_label.size());
 }
 
+LexicalIndex::Presence LexicalIndex::presence_of(const Term& term, int without) const {
+  Presence presence{term.in_label, term.in_label.size()};
+  if (without < 0) return presence;
+  const auto left_out = static_cast<size_t>(without);
+  for (const Posting& p : term.postings) {
+    if (p.document != left_out) continue;
+    for (auto& [label, frequency] : presence.in_label) {
+      if (label == labels_[left_out]) frequency -= p.frequency * weights_[left_out];
+      if (frequency < 1e-9) --presence.n_labels;
+    }
+  }
+  return presence;
+}
+
 std::vector<double> LexicalIndex::scores(std::span<const std::string> words, int without) const {
   std::vector<double> whole(n_labels_, 0), best(n_labels_, 0), single(lengths_.size(), 0);
-  for (const auto& [word, count] : counted(words)) {
-    const auto it = terms_.find(std::string(word));
+  for (const auto& [word, count] : counted(with_roots(words))) {
+    const auto it = terms_.find(word);
     if (it == terms_.end()) continue;
-    const Term& term = it->second;
-    // What the left-out document adds to its label.
-    size_t n_with = term.in_label.size();
-    double less = 0;
-    const size_t left_out = without < 0 ? lengths_.size() : static_cast<size_t>(without);
-    for (const Posting& p : term.postings) {
-      if (p.document == left_out) less = p.frequency * weights_[left_out];
+    const Presence presence = presence_of(it->second, without);
+    const double rarity = idf(presence.n_labels);
+    for (const auto& [label, frequency] : presence.in_label) {
+      whole[label] +=
+          rarity * saturated(frequency, label_lengths_[label], mean_label_length_, kLengthLabel);
     }
-    const auto frequency_in = [&](const std::pair<uint32_t, double>& entry) {
-      return less > 0 && entry.first == labels_[left_out] ? entry.second - less : entry.second;
-    };
-    for (const auto& entry : term.in_label) {
-      if (frequency_in(entry) < 1e-9) --n_with;
-    }
-    const double rarity = idf(n_with) * std::min(count, 2.0);
-    for (const auto& entry : term.in_label) {
-      whole[entry.first] += rarity * saturated(frequency_in(entry), label_lengths_[entry.first],
-                                               mean_label_length_, kLengthLabel);
-    }
-    for (const Posting& p : term.postings) {
+    for (const Posting& p : it->second.postings) {
       single[p.document] += rarity * saturated(p.frequency, lengths_[p.document], mean_length_, kLengthSingle);
     }
   }
@@ -142,6 +165,26 @@ std::vector<double> LexicalIndex::scores(std::span<const std::string> words, int
   }
   for (size_t a = 0; a < n_labels_; ++a) whole[a] += kBestTextWeight * best[a];
   return whole;
+}
+
+std::vector<std::string> LexicalIndex::strongest(std::span<const std::string> words, size_t label,
+                                                 size_t n) const {
+  std::vector<std::pair<double, std::string>> found;
+  for (const auto& [word, count] : counted(words)) {
+    const auto it = terms_.find(word);
+    if (it == terms_.end()) continue;
+    for (const auto& [with, frequency] : it->second.in_label) {
+      if (with != label) continue;
+      const double rarity = idf(it->second.in_label.size());
+      found.emplace_back(
+          -rarity * saturated(frequency, label_lengths_[label], mean_label_length_, kLengthLabel), word);
+    }
+  }
+  std::stable_sort(found.begin(), found.end(),
+                   [](const auto& a, const auto& b) { return a.first < b.first; });
+  std::vector<std::string> out;
+  for (size_t i = 0; i < std::min(n, found.size()); ++i) out.push_back(std::move(found[i].second));
+  return out;
 }
 
 std::vector<double> LexicalIndex::log_probabilities(std::span<const std::string> words,
@@ -155,7 +198,7 @@ std::vector<double> LexicalIndex::log_probabilities(std::span<const std::string>
 std::vector<float> LexicalIndex::hashed(std::span<const std::string> words) const {
   std::vector<float> out(kLexicalDim, 0);
   for (const auto& [word, count] : counted(words)) {
-    add_hashed(out, hash_of(word), (1 + std::log(count)) * idf_of(std::string(word)));
+    add_hashed(out, hash_of(word), (1 + std::log(count)) * idf_of(word));
   }
   for (size_t i = 0; i + 1 < words.size(); ++i) {
     const double rarity = std::sqrt(idf_of(words[i]) * idf_of(words[i + 1]));
@@ -165,9 +208,9 @@ std::vector<float> LexicalIndex::hashed(std::span<const std::string> words) cons
   return out;
 }
 
-std::vector<float> LexicalIndex::profile(std::span<const std::string> words) const {
+std::vector<float> LexicalIndex::profile(std::span<const std::string> words, int without) const {
   std::vector<float> out = hashed(words);
-  const std::vector<double> score = scores(words);
+  const std::vector<double> score = scores(words, without);
   const double top = score.empty() ? 0 : *std::max_element(score.begin(), score.end());
   if (top <= 0) return out;
   // Only what stands out against the best: squared, the long tail of weak matches fades.

@@ -14,7 +14,8 @@ namespace ruvltra {
 
 inline constexpr size_t kLexicalDim = 256;
 
-// Labelled texts, and how well a new one fits each label. Whole stems only: "ai" is not in "maintain".
+// Labelled texts, and how well a new one fits each label. Stems, and beside them the first four letters of
+// longer ones; never any part of a word: "ai" is not in "maintain".
 //
 // A label scores by BM25 (Robertson, Zaragoza: The Probabilistic Relevance Framework, 2009) twice: all its
 // texts as one document, and its best single text. Rarity (IDF) is counted over labels, not texts: a word
@@ -39,6 +40,9 @@ class LexicalIndex {
   // there, for leave-one-out.
   std::vector<double> scores(std::span<const std::string> words, int without = -1) const;
 
+  // The stems that speak most for a label, strongest first, at most n.
+  std::vector<std::string> strongest(std::span<const std::string> words, size_t label, size_t n) const;
+
   // log P(label): softmax of sharpness x score.
   std::vector<double> log_probabilities(std::span<const std::string> words, double sharpness) const;
 
@@ -49,7 +53,7 @@ class LexicalIndex {
   // Like hashed(), with the scores against all labels beside the words: texts that point at the same label
   // with different words come out near (explicit semantic analysis, Gabrilovich & Markovitch 2007). Unit
   // length, or all 0. (kLexicalDim)
-  std::vector<float> profile(std::span<const std::string> words) const;
+  std::vector<float> profile(std::span<const std::string> words, int without = -1) const;
 
  private:
   struct Posting {
@@ -60,6 +64,12 @@ class LexicalIndex {
     std::vector<Posting> postings;                      // by document
     std::vector<std::pair<uint32_t, double>> in_label;  // label, weighted frequency
   };
+  // Where a term is, less what one document adds.
+  struct Presence {
+    std::vector<std::pair<uint32_t, double>> in_label;
+    size_t n_labels = 0;
+  };
+  Presence presence_of(const Term& term, int without) const;
   double idf(size_t n_labels_with) const;
   double idf_of(const std::string& word) const;
 

@@ -171,7 +171,7 @@ void fit_head(SoftmaxHead& head, const Ewc& ewc, std::span<const HeadExample> ex
   }
 }
 
-HeadState initial_head(size_t n_labels, std::span<const HeadExample> examples, double ewc_lambda) {
+HeadState learn_initial_head(size_t n_labels, std::span<const HeadExample> examples, double ewc_lambda) {
   HeadState state;
   state.head = SoftmaxHead(n_labels);
   state.ewc = Ewc(state.head.weights.size(), ewc_lambda);

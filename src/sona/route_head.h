@@ -60,7 +60,7 @@ struct HeadState {
 };
 
 // Learns labelled texts from nothing and anchors there: what a router starts from.
-HeadState initial_head(size_t n_labels, std::span<const HeadExample> examples, double ewc_lambda);
+HeadState learn_initial_head(size_t n_labels, std::span<const HeadExample> examples, double ewc_lambda);
 
 // Fits to `train` from the live weights, with the anchor's pull, and goes live only if the loss on `heldout`
 // (never trained on) does not get worse; the whole way is tried first, then 1/2, 1/4 and 1/8 of it. A state

@@ -36,6 +36,7 @@ struct PatternRecord {
   std::string tenant;
   PatternKind kind = PatternKind::kStrategy;
   std::string title, text;
+  std::string when;  // the task its embedding is made of; empty: title and text
   uint64_t space = 0;
   std::vector<float> embedding;  // (kEmbeddingDim) or empty
   double a = 1, b = 1;           // Beta(a, b) of its quality

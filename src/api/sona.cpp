@@ -1,0 +1,202 @@
+#include "ruvltra/sona.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "api/sona_parts.h"
+#include "base/fail.h"
+#include "base/utf8.h"
+#include "sona/bank_checks.h"
+
+namespace ruvltra {
+namespace {
+
+constexpr size_t kMaxCorrectionBytes = 64 * 1024;
+
+tl::unexpected<Error> not_found(std::string_view what) {
+  return fail(ErrorKind::kUsage, "learning.not_found", "{}: expected one that is there, found none", what);
+}
+
+// Quality as said, success standing for 1 or 0.
+std::optional<double> quality_of(const Signal& signal) {
+  if (signal.quality) return signal.quality;
+  if (signal.success) return *signal.success ? 1.0 : 0.0;
+  return std::nullopt;
+}
+
+Result<void> check_signal(const Signal& signal) {
+  const auto quality = quality_of(signal);
+  if (!quality && signal.correction.empty()) {
+    return fail(ErrorKind::kUsage, "learning.signal",
+                "feedback: expected a quality, a success or a correction, found none");
+  }
+  if (quality && !(*quality >= 0 && *quality <= 1))
+    return fail(ErrorKind::kUsage, "learning.quality", "quality: expected 0..1, found {}", *quality);
+  if (signal.correction.size() > kMaxCorrectionBytes || !utf8_is_valid(signal.correction)) {
+    return fail(ErrorKind::kUsage, "learning.signal",
+                "correction: expected at most {} bytes of UTF-8, found {}", kMaxCorrectionBytes,
+                signal.correction.size());
+  }
+  return {};
+}
+
+}  // namespace
+
+Sona::Sona(std::unique_ptr<SonaParts> parts)
+    : parts_(std::move(parts)), reasoning_bank_(*parts_), pattern_bank_(*parts_) {}
+Sona::~Sona() = default;
+
+ReasoningBank& Sona::reasoning_bank() { return reasoning_bank_; }
+PatternBank& Sona::pattern_bank() { return pattern_bank_; }
+
+Result<TrajectoryId> Sona::record_trajectory(Trajectory trajectory, const Scope& scope) {
+  ASSIGN_OR_RETURN(const TrajectoryRecord record, parts_->to_record(std::move(trajectory), scope, "api"));
+  RETURN_IF_ERROR(parts_->keep(record));
+  return record.id;
+}
+
+std::future<Result<TrajectoryId>> Sona::record_trajectory_async(Trajectory trajectory, const Scope& scope) {
+  return std::async(std::launch::async, [this, trajectory = std::move(trajectory), scope]() mutable {
+    return record_trajectory(std::move(trajectory), scope);
+  });
+}
+
+Result<Trajectory> Sona::trajectory(const TrajectoryId& id, const Scope& scope) const {
+  ASSIGN_OR_RETURN(TrajectoryRecord record, parts_->store->trajectory(scope.tenant, id));
+  return std::move(record.body);
+}
+
+void Sona::flush() {
+  if (parts_->recorder) parts_->recorder->drain();
+}
+
+Result<TrajectoryId> Sona::trajectory_of(RequestId id, int choice) {
+  flush();
+  const std::lock_guard lock(parts_->recorded.mutex);
+  const auto found = parts_->recorded.by_request.find({id, choice});
+  if (found == parts_->recorded.by_request.end()) return not_found("recorded answer");
+  return found->second.second;
+}
+
+Result<void> Sona::feedback(RequestId id, const Signal& signal, const Scope& scope) {
+  ASSIGN_OR_RETURN(const TrajectoryId trajectory, trajectory_of(id));
+  return feedback(trajectory, signal, scope);
+}
+
+Result<void> Sona::feedback(const TrajectoryId& id, const Signal& signal, const Scope& scope) {
+  RETURN_IF_ERROR(check_scope(scope));
+  RETURN_IF_ERROR(check_signal(signal));
+  ASSIGN_OR_RETURN(TrajectoryRecord record, parts_->store->trajectory(scope.tenant, id));
+  FeedbackRecord feedback;
+  feedback.id = new_record_id();
+  feedback.tenant = scope.tenant;
+  feedback.feedback_id = signal.feedback_id;
+  feedback.about = FeedbackRecord::About::kTrajectory;
+  feedback.target = id.text();
+  feedback.quality = quality_of(signal);
+  feedback.success = signal.success;
+  feedback.correction = signal.correction;
+  feedback.time_us = now_us();
+  ASSIGN_OR_RETURN(const bool is_new, parts_->store->put_feedback(feedback));
+  if (!is_new) return {};
+  if (const auto quality = quality_of(signal)) {
+    record.body.set_quality(*quality, signal.source);
+    record.quality = record.body.final_quality();
+    record.source = record.body.final_source();
+  }
+  if (!signal.correction.empty())
+    record.body.add_action(std::string(kCorrectionAction), {}, signal.correction);
+  return parts_->keep(record);
+}
+
+Result<std::vector<float>> Sona::embed(std::string_view text, const Scope& scope) {
+  ASSIGN_OR_RETURN(Embedding embedding, parts_->embedder->embed(text, scope.tenant));
+  return std::move(embedding.values);
+}
+
+Result<HookState> Sona::hook_state(std::string_view text) { return parts_->embedder->embed_hooks(text); }
+
+Result<DeleteReport> Sona::delete_data(const std::string& tenant, const std::optional<std::string>& session) {
+  RETURN_IF_ERROR(check_scope({.tenant = tenant, .session = session.value_or("")}));
+  flush();
+  {
+    const std::lock_guard lock(parts_->recorded.mutex);
+    std::erase_if(parts_->recorded.by_request, [&](const auto& each) { return each.second.first == tenant; });
+  }
+  return parts_->bank->delete_data(tenant, session);
+}
+
+Result<PatternId> ReasoningBank::store(const PatternItem& item, const Scope& scope) {
+  RETURN_IF_ERROR(check_scope(scope));
+  return parts_->bank->store(item, scope);
+}
+
+Result<std::vector<PatternHit>> ReasoningBank::search(std::string_view text, int k, const Scope& scope,
+                                                      PatternFilter filter) const {
+  RETURN_IF_ERROR(check_scope(scope));
+  if (k < 1) return fail(ErrorKind::kUsage, "bank.k", "k: expected at least 1, found {}", k);
+  return parts_->bank->search(text, static_cast<size_t>(k), scope, filter);
+}
+
+Result<ContextBlock> ReasoningBank::context_for(std::string_view task, const Scope& scope) const {
+  RETURN_IF_ERROR(check_scope(scope));
+  return parts_->bank->context_for(task, scope);
+}
+
+Result<void> ReasoningBank::outcome(std::span<const PatternId> ids, double quality, const Scope& scope) {
+  RETURN_IF_ERROR(check_scope(scope));
+  ASSIGN_OR_RETURN(const size_t n_updated, parts_->bank->outcome(ids, quality, scope));
+  if (n_updated == 0 && !ids.empty()) return not_found("bank item");
+  return {};
+}
+
+size_t ReasoningBank::size() const { return parts_->bank->size(); }
+size_t ReasoningBank::capacity() const { return parts_->bank->capacity(); }
+BankStatus ReasoningBank::status() const { return parts_->bank->status(); }
+
+Result<ConsolidateReport> PatternBank::consolidate() { return parts_->upkeep->consolidate(); }
+
+std::optional<int> PatternBank::cluster_of(std::span<const float> embedding) const {
+  const auto cluster = parts_->upkeep->cluster_of(embedding);
+  return cluster ? std::optional<int>(*cluster) : std::nullopt;
+}
+
+Result<size_t> PatternBank::prune_to(size_t n) {
+  return parts_->upkeep->prune_to(n).map([](const auto& report) { return report.n_before - report.n_after; });
+}
+
+SonaStatus Sona::status() const {
+  const SonaParts& p = *parts_;
+  SonaStatus status;
+  status.mode = p.model->config.sona_config.learn;
+  status.hooks_requested = p.hooks_requested;
+  status.hooks_effective = p.hooks;
+  status.hooks_scaled = !p.hooks_explicit && p.hooks != p.hooks_requested;
+  status.space = p.embedder->space();
+  status.n_directions = p.embedder->basis().n_directions();
+  status.embed_layer = p.hooks[p.embedder->embed_at()];
+  status.model_sha256 = to_hex(p.model->weights.file_digest);
+  status.folder = p.folder;
+  const StoreStats store = p.store->stats();
+  status.n_trajectories = store.n_trajectories;
+  status.n_feedback = store.n_feedback;
+  status.n_decisions = store.n_decisions;
+  status.n_commits = store.n_commits;
+  status.n_quarantined = store.n_quarantined;
+  status.writable = store.writable;
+  status.why_not = store.why_not;
+  if (p.recorder) {
+    const Recorder::Stats recorder = p.recorder->stats();
+    status.n_recorded = recorder.n_recorded;
+    status.n_overwritten = recorder.n_overwritten;
+    status.n_record_failures = recorder.n_failed;
+    status.last_record_error = recorder.last_error;
+  }
+  const HiddenEmbedder::Stats cache = p.embedder->stats();
+  status.n_cache_hits = cache.n_hits;
+  status.n_cache_misses = cache.n_misses;
+  status.bank = p.bank->status();
+  return status;
+}
+
+}  // namespace ruvltra

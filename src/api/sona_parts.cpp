@@ -1,0 +1,252 @@
+#include "api/sona_parts.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <system_error>
+
+#include "api/fresh_pass.h"
+#include "base/fail.h"
+#include "base/utf8.h"
+#include "kernels/dispatch.h"
+#include "sona/bank_checks.h"
+
+namespace ruvltra {
+namespace {
+
+constexpr size_t kMaxNameBytes = 256;
+constexpr size_t kMaxTextBytes = 64 * 1024;
+constexpr size_t kMaxSteps = 1024;
+constexpr size_t kRecordedKept = 4096;
+
+template <class... Args>
+tl::unexpected<Error> refuse(std::string_view id, fmt::format_string<Args...> format, Args&&... args) {
+  return fail(ErrorKind::kUsage, id, format, std::forward<Args>(args)...);
+}
+
+Result<void> check_text(std::string_view field, std::string_view text, size_t max_bytes) {
+  if (text.size() > max_bytes) {
+    return refuse("learning.trajectory", "{}: expected at most {} bytes, found {}", field, max_bytes,
+                  text.size());
+  }
+  if (!utf8_is_valid(text)) return refuse("learning.trajectory", "{}: expected UTF-8", field);
+  return {};
+}
+
+Result<void> check_quality(std::string_view field, const std::optional<double>& quality) {
+  if (!quality || (*quality >= 0 && *quality <= 1)) return {};
+  return refuse("learning.quality", "{}: expected 0..1, found {}", field, *quality);
+}
+
+Result<void> check_hooks(const HookState& state, const HookBasis& basis) {
+  if (state.space != basis.space()) {
+    return refuse("learning.space", "hook state: expected space {:016x}, found {:016x}", basis.space(),
+                  state.space);
+  }
+  const bool same_layers =
+      std::equal(state.layers.begin(), state.layers.end(), basis.layers().begin(), basis.layers().end());
+  const size_t n_values = state.layers.size() * kEmbeddingDim;
+  if (!same_layers || state.values.size() != n_values) {
+    return refuse("learning.space", "hook state: expected {} layers of {} values, found {} and {} values",
+                  basis.layers().size(), kEmbeddingDim, state.layers.size(), state.values.size());
+  }
+  for (const float value : state.values) {
+    if (!std::isfinite(value))
+      return refuse("learning.not_finite", "hook state: expected finite values, found {}", value);
+  }
+  return {};
+}
+
+Result<void> check_trajectory(const Trajectory& t) {
+  if (t.task_type.empty()) return refuse("learning.trajectory", "task_type: expected a name, found none");
+  RETURN_IF_ERROR(check_text("task_type", t.task_type, kMaxNameBytes));
+  RETURN_IF_ERROR(check_text("agent", t.agent, kMaxNameBytes));
+  RETURN_IF_ERROR(check_text("lesson", t.lesson, kMaxTextBytes));
+  if (t.steps.empty()) {
+    return refuse("learning.trajectory", "steps: expected at least one state or action, found none");
+  }
+  if (t.steps.size() > kMaxSteps) {
+    return refuse("learning.trajectory", "steps: expected at most {}, found {}", kMaxSteps, t.steps.size());
+  }
+  for (const TrajectoryStep& step : t.steps) {
+    if (step.kind == TrajectoryStep::Kind::kAction && step.name.empty())
+      return refuse("learning.trajectory", "action: expected a name, found none");
+    RETURN_IF_ERROR(check_text("action", step.name, kMaxNameBytes));
+    RETURN_IF_ERROR(check_text("text", step.text, kMaxTextBytes));
+    RETURN_IF_ERROR(check_quality("action quality", step.quality));
+  }
+  RETURN_IF_ERROR(check_quality("quality", t.quality));
+  if (t.verdict.kind == VerdictKind::kPartial)
+    RETURN_IF_ERROR(check_quality("verdict completion", t.verdict.completion));
+  if (t.verdict.kind == VerdictKind::kRecovered && t.verdict.attempts < 1) {
+    return refuse("learning.trajectory", "verdict attempts: expected at least 1, found {}",
+                  t.verdict.attempts);
+  }
+  return {};
+}
+
+// By content, so that duplicates fall on the same side: every fifth is held out.
+Split split_of(const Trajectory& t) {
+  Sha256 hash;
+  const auto update = [&](std::string_view text) {
+    const uint64_t size = text.size();
+    hash.update({reinterpret_cast<const uint8_t*>(&size), sizeof size});
+    hash.update({reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+  };
+  update(t.task_type);
+  for (const TrajectoryStep& step : t.steps) {
+    update(step.name);
+    update(step.text);
+  }
+  return hash.finish()[0] % 5 == 0 ? Split::kHoldout : Split::kTrain;
+}
+
+BankOptions bank_options(const MediumConfig& config, const std::filesystem::path& folder) {
+  BankOptions options;
+  options.capacity = config.sona_config.pattern_capacity;
+  options.quality_threshold = static_cast<double>(config.sona_config.quality_threshold);
+  options.hnsw_m = config.sona_hooks.hnsw_m;
+  options.hnsw_ef_construction = config.sona_hooks.hnsw_ef_construction;
+  options.hnsw_ef_search = config.sona_hooks.hnsw_ef_search;
+  options.index_file = folder / "bank.rvc";
+  return options;
+}
+
+}  // namespace
+
+Result<TemporaryFolder> TemporaryFolder::make() {
+  std::error_code error;
+  std::string name = (std::filesystem::temp_directory_path(error) / "ruvltra-XXXXXX").string();
+  if (error || mkdtemp(name.data()) == nullptr) {
+    return fail(ErrorKind::kIo, "file.create", "{}: a temporary folder could not be made", name);
+  }
+  TemporaryFolder folder;
+  folder.path_ = name;
+  return folder;
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;
+  if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+}
+
+Result<std::unique_ptr<SonaParts>> SonaParts::open(
+    ModelParts& model, std::span<const int> explicit_layers,
+    const std::function<void(size_t done, size_t total)>& on_text) {
+  const MediumConfig& config = model.config;
+  auto parts = std::make_unique<SonaParts>();
+  parts->model = &model;
+  SonaHooks hooks = config.sona_hooks;
+  if (!explicit_layers.empty()) {
+    hooks.layers.assign(explicit_layers.begin(), explicit_layers.end());
+    hooks.explicit_layers = true;
+  }
+  parts->hooks_explicit = hooks.explicit_layers;
+  parts->hooks_requested = hooks.layers;
+  ASSIGN_OR_RETURN(parts->hooks, effective_hook_layers(hooks, config.n_layers));
+  parts->folder = config.data_dir;
+  if (parts->folder.empty()) {
+    ASSIGN_OR_RETURN(parts->temporary, TemporaryFolder::make());
+    parts->folder = parts->temporary.path();
+  }
+  Store::Options options;
+  options.trajectory_capacity = options.pattern_capacity = config.sona_config.pattern_capacity;
+  ASSIGN_OR_RETURN(parts->store, Store::open(parts->folder, options));
+
+  const PooledStates states = [&model](std::string_view text, std::span<const int> layers) {
+    return pooled_states(model, text, layers);
+  };
+  const Sha256Digest& digest = model.weights.file_digest;
+  const auto basis_file = parts->folder / fmt::format("basis-{}.rvc", to_hex(digest).substr(0, 16));
+  ASSIGN_OR_RETURN(HookBasis basis, load_or_fit_basis(basis_file, digest, parts->hooks,
+                                                      model.weights.shape.d_model, states, on_text));
+  parts->embedder = std::make_unique<HiddenEmbedder>(std::move(basis), states);
+
+  const TokenCounter count_tokens = [&model](std::string_view text) -> Result<size_t> {
+    ASSIGN_OR_RETURN(const auto tokens, model.tokenizer.encode(text, Recognise::kNone));
+    return tokens.size();
+  };
+  ASSIGN_OR_RETURN(const KernelTable* kernels, kernel_table(config.isa));
+  ASSIGN_OR_RETURN(parts->bank, Bank::open(*parts->store, *parts->embedder, *kernels, count_tokens,
+                                           bank_options(config, parts->folder)));
+  parts->upkeep = std::make_unique<PatternUpkeep>(*parts->bank);
+
+  if (config.sona_config.learn != LearnMode::kOff) {
+    parts->recorder = std::make_shared<Recorder>(
+        config.sona_config.ring_capacity, config.sona_config.record_mb << 20,
+        [p = parts.get()](AnsweredRequest& answer) { return p->record_answer(answer); });
+    RETURN_IF_ERROR(model.loop->observe(parts->recorder, parts->hooks));
+  }
+  return parts;
+}
+
+SonaParts::~SonaParts() {
+  if (!recorder) return;
+  (void)model->loop->observe(nullptr, {});
+  recorder->stop();  // answers still being made hold the recorder, but find it closed
+}
+
+Result<TrajectoryRecord> SonaParts::to_record(Trajectory trajectory, const Scope& scope,
+                                              std::string provenance) {
+  RETURN_IF_ERROR(check_scope(scope));
+  RETURN_IF_ERROR(check_trajectory(trajectory));
+  for (TrajectoryStep& step : trajectory.steps) {
+    if (step.hooks) {
+      RETURN_IF_ERROR(check_hooks(*step.hooks, embedder->basis()));
+    } else if (step.kind == TrajectoryStep::Kind::kState && !step.text.empty()) {
+      ASSIGN_OR_RETURN(step.hooks, embedder->embed_hooks(step.text));
+    }
+  }
+  TrajectoryRecord record;
+  record.id = new_record_id();
+  record.tenant = scope.tenant;
+  record.session = scope.session;
+  record.quality = trajectory.final_quality();
+  record.source = trajectory.final_source();
+  record.model_hash = model->weights.file_digest;
+  record.provenance = std::move(provenance);
+  record.ended_us = now_us();
+  record.split = split_of(trajectory);
+  record.body = std::move(trajectory);
+  return record;
+}
+
+Result<void> SonaParts::keep(const TrajectoryRecord& record) {
+  RETURN_IF_ERROR(store->put_trajectory(record));
+  if (!model->config.enable_reasoning_bank) return {};
+  return bank->learn_from(record).map([](const auto&) {});
+}
+
+Result<void> SonaParts::record_answer(AnsweredRequest& answer) {
+  if (answer.reason != FinishReason::kStop && answer.reason != FinishReason::kLength) return {};
+  const Tokenizer& tokenizer = model->tokenizer;
+  const auto text_of = [&](std::span<const TokenId> tokens) {
+    const std::string text = utf8_replace_invalid(tokenizer.decode(tokens, false));
+    return std::string(utf8_cut(text, kMaxTextBytes));
+  };
+  Trajectory trajectory("chat");
+  const std::string task = answer.task.empty() ? text_of(answer.prompt) : answer.task;
+  if (!task.empty()) trajectory.add_state({.text = std::string(utf8_cut(task, kMaxTextBytes))});
+  trajectory.add_action("answer", {}, text_of(answer.output));
+  if (answer.hooks.n_tokens > 0) {
+    // What the hooks saw while it was written: no pass of its own.
+    ASSIGN_OR_RETURN(HookState seen, embedder->project(answer.hooks.mean));
+    trajectory.add_state({.text = {}, .hooks = std::move(seen)});
+  }
+  Scope scope;
+  if (!answer.tenant.empty()) scope.tenant = answer.tenant;
+  scope.session = answer.session;
+  ASSIGN_OR_RETURN(const TrajectoryRecord record, to_record(std::move(trajectory), scope, "engine"));
+  RETURN_IF_ERROR(keep(record));
+
+  const std::pair key(answer.id, answer.choice);
+  const std::lock_guard lock(recorded.mutex);
+  recorded.by_request[key] = {record.tenant, record.id};
+  recorded.order.push_back(key);
+  if (recorded.order.size() > kRecordedKept) {
+    recorded.by_request.erase(recorded.order.front());
+    recorded.order.pop_front();
+  }
+  return {};
+}
+
+}  // namespace ruvltra

@@ -1,0 +1,76 @@
+// What a running learning system consists of, shared by Sona, its banks and routers.
+#pragma once
+
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "api/model_parts.h"
+#include "ruvltra/sona.h"
+#include "sona/hidden_embedder.h"
+#include "sona/pattern_bank.h"
+#include "sona/reasoning_bank.h"
+#include "sona/recorder.h"
+#include "store/store.h"
+
+namespace ruvltra {
+
+// A folder of this process alone, removed with everything in it.
+class TemporaryFolder {
+ public:
+  // Error: file.create.
+  static Result<TemporaryFolder> make();
+  TemporaryFolder() = default;
+  TemporaryFolder(TemporaryFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  TemporaryFolder& operator=(TemporaryFolder&& other) noexcept {
+    std::swap(path_, other.path_);
+    return *this;
+  }
+  ~TemporaryFolder();
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+// Thread safety: the members look after themselves; `recorded` has a mutex of its own.
+struct SonaParts {
+  ModelParts* model = nullptr;
+  TemporaryFolder temporary;  // where no data_dir was given
+  std::filesystem::path folder;
+  bool hooks_explicit = false;
+  std::vector<int> hooks_requested, hooks;
+  std::unique_ptr<Store> store;
+  std::unique_ptr<HiddenEmbedder> embedder;
+  std::unique_ptr<Bank> bank;
+  std::unique_ptr<PatternUpkeep> upkeep;
+
+  // The trajectories of the latest answers recorded by themselves.
+  struct Recorded {
+    std::mutex mutex;
+    std::map<std::pair<RequestId, int>, std::pair<std::string, TrajectoryId>> by_request;  // tenant and id
+    std::deque<std::pair<RequestId, int>> order;
+  } recorded;
+  std::shared_ptr<Recorder> recorder;  // last: its thread uses all of the above
+
+  // Empty layers: the configured hooks, scaled.
+  static Result<std::unique_ptr<SonaParts>> open(
+      ModelParts& model, std::span<const int> explicit_layers,
+      const std::function<void(size_t done, size_t total)>& on_text);
+  ~SonaParts();
+
+  // Fills a record's common fields, checks it, embeds what has text alone.
+  Result<TrajectoryRecord> to_record(Trajectory trajectory, const Scope& scope, std::string provenance);
+  // Puts it in the store and, where the model is configured so, makes bank items of it.
+  Result<void> keep(const TrajectoryRecord& record);
+  Result<void> record_answer(AnsweredRequest& answer);
+};
+
+}  // namespace ruvltra
