@@ -2,6 +2,6 @@
 
 namespace ruvltra {
 
-std::vector<Experiment> experiments() { return {hnsw_file_experiment()}; }
+std::vector<Experiment> experiments() { return {hnsw_file_experiment(), sona_grad_experiment(), sona_teacher_experiment()}; }
 
 }  // namespace ruvltra

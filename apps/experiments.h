@@ -31,5 +31,7 @@ struct Experiment {
 std::vector<Experiment> experiments();
 
 Experiment hnsw_file_experiment();
+Experiment sona_grad_experiment();
+Experiment sona_teacher_experiment();
 
 }  // namespace ruvltra
