@@ -5,6 +5,7 @@
 // measured exactly, over the whole vocabulary, on contexts it has not seen.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -26,7 +27,8 @@ constexpr double kShareOfFormula = 0.9;
 constexpr size_t kTeacherRank = 4, kForeignUnits = 64;
 constexpr size_t kTestContexts = 1024, kScaleContexts = 256;
 constexpr size_t kMaxTokens = 1'000'000;
-constexpr int kFitSteps = 64;
+constexpr size_t kMostIds = 2048;  // room for records whose K has doubled three times
+constexpr int kFitSteps = 64, kForeignSize = 4;
 
 struct TeacherOptions {
   std::shared_ptr<const LoraText> text;
@@ -48,6 +50,7 @@ struct Row {
 
 // What is added to a context's hidden state.
 using Shift = std::function<void(size_t context, std::span<float> x)>;
+const Shift kNoShift = [](size_t, std::span<float>) {};
 
 class TeacherSeed {
  public:
@@ -62,14 +65,12 @@ class TeacherSeed {
     std::iota(order_.begin(), order_.end(), size_t{0});
     std::shuffle(order_.begin(), order_.end(), random_);
     std::vector<Row> rows;
-    const Shift own = scaled(own_teacher());
-    for (const int size : sizes) {
-      ASSIGN_OR_RETURN(Row row, learn(own, static_cast<size_t>(size)));
-      rows.push_back(std::move(row));
-    }
-    ASSIGN_OR_RETURN(Row row, learn(scaled(foreign_teacher()), *std::max_element(sizes.begin(), sizes.end())));
-    row.foreign = true;
-    rows.push_back(std::move(row));
+    const int largest = *std::max_element(sizes.begin(), sizes.end());
+    RETURN_IF_ERROR(learn(scaled(own_teacher()), sizes, rows));
+    // A teacher that no adapter can be, at the middle size.
+    const int middle[] = {std::min(kForeignSize, largest)};
+    RETURN_IF_ERROR(learn(scaled(foreign_teacher()), middle, rows));
+    rows.back().foreign = true;
     return rows;
   }
 
@@ -148,10 +149,9 @@ class TeacherSeed {
 
   // The size at which the teacher is kGap away, by bisection on training contexts.
   Shift scaled(const std::function<Shift(float)>& teacher) {
-    const Shift none = [](size_t, std::span<float>) {};
-    double low = 0, high = 1e-4;
+      double low = 0, high = 1e-4;
     const auto gap = [&](double scale) {
-      return mean_kl(teacher(static_cast<float>(scale)), none, kTestContexts, kScaleContexts);
+      return mean_kl(teacher(static_cast<float>(scale)), kNoShift, kTestContexts, kScaleContexts);
     };
     while (gap(high) < kGap) high *= 2;
     for (int i = 0; i < 20; ++i) {
@@ -161,7 +161,9 @@ class TeacherSeed {
     return teacher(static_cast<float>(0.5 * (low + high)));
   }
 
-  Result<Row> learn(const Shift& teacher, size_t size);
+  Result<TokenRecords> draw(const Shift& teacher, size_t n_tokens);
+  // Smaller sizes learn from the first of the same tokens.
+  Result<void> learn(const Shift& teacher, std::span<const int> sizes, std::vector<Row>& rows);
 
   const LoadedModel& model_;
   const OutputHead& head_;
@@ -173,40 +175,40 @@ class TeacherSeed {
   std::vector<float> x_;
 };
 
-Result<Row> TeacherSeed::learn(const Shift& teacher, size_t size) {
-  Row row;
-  row.seed = seed_;
-  row.n_parameters = n_parameters();
-  row.n_tokens = size * n_parameters();
-  row.formula = static_cast<double>(row.n_tokens) /
-                (static_cast<double>(row.n_tokens) + static_cast<double>(n_parameters()) / (2 * kGap));
-  const Shift none = [](size_t, std::span<float>) {};
-
-  TokenRecords records(
-      {.n_features = m(), .n_rows = head_.n_rows(), .capacity = 2 * row.n_tokens, .top_k = kDefaultTopK});
-  std::vector<float> base, p;
+// The plain model's records of tokens that the teacher wrote.
+Result<TokenRecords> TeacherSeed::draw(const Shift& teacher, size_t n_tokens) {
+  TokenRecords records({.n_features = m(),
+                        .n_rows = head_.n_rows(),
+                        .capacity = n_tokens,
+                        .top_k = kDefaultTopK,
+                        .max_ids = n_tokens * (std::min(kMostIds, head_.n_rows()) + 1)});
+  std::vector<float> base;
   std::vector<double> cumulative(head_.n_rows());
   std::uniform_real_distribution<double> uniform;
-  for (size_t t = 0; t < row.n_tokens; ++t) {
+  for (size_t t = 0; t < n_tokens; ++t) {
     // In shuffled order; where the text is too short its contexts come again, with tokens of their own.
     const size_t context = order_[kTestContexts + t % (contexts_.size() - kTestContexts)];
-    logits_of(none, context, base);
+    logits_of(kNoShift, context, base);
     const auto z = row_of(teacher, context);
     const double lse = log_sum_exp(z);
     double sum = 0;
     for (size_t v = 0; v < z.size(); ++v) cumulative[v] = sum += std::exp(static_cast<double>(z[v]) - lse);
     const auto y = std::lower_bound(cumulative.begin(), cumulative.end(), uniform(random_) * sum);
-    const auto token = static_cast<uint32_t>(std::min<size_t>(
-        static_cast<size_t>(y - cumulative.begin()), head_.n_rows() - 1));
+    const auto token = static_cast<uint32_t>(
+        std::min<size_t>(static_cast<size_t>(y - cumulative.begin()), head_.n_rows() - 1));
     if (!records.add(base, token, contexts_.phi(context),
                      static_cast<float>(euclidean_norm(contexts_.h(context).data(), d())))) {
-      return fail("sona_teacher.record", "sona-teacher: record {} of {} could not be kept", t, row.n_tokens);
+      return fail("sona_teacher.record", "sona-teacher: record {} of {} could not be kept", t, n_tokens);
     }
   }
-  row.mean_tail = records.mean_tail();
+  return records;
+}
+
+Result<void> TeacherSeed::learn(const Shift& teacher, std::span<const int> sizes, std::vector<Row>& rows) {
+  const auto most = static_cast<size_t>(*std::max_element(sizes.begin(), sizes.end()));
+  ASSIGN_OR_RETURN(const TokenRecords records, draw(teacher, most * n_parameters()));
   std::vector<Example> examples(records.size());
   for (uint32_t i = 0; i < examples.size(); ++i) examples[i] = {i, 1};
-
   ASSIGN_OR_RETURN(auto loss, LoraLoss::make(model_.ctx, head_, m(), contexts_.basis->scale(), {}));
   FitOptions options;
   options.n0 = static_cast<double>(n_parameters()) / (2 * kGap);
@@ -214,14 +216,24 @@ Result<Row> TeacherSeed::learn(const Shift& teacher, size_t size) {
   options.beta = 0;
   options.max_update = FitOptions::kNoBound;
   options.max_steps = kFitSteps;
-  Ewc ewc(n_parameters(), 0);
-  LoraFit fit(loss, ewc, std::vector<float>(n_parameters(), 0), options);
-  row.report = fit.full_batch({&records, examples}, {});
-  const std::vector<float> b(fit.b().begin(), fit.b().end());
-  const Shift fitted = [&](size_t context, std::span<float> x) { add_delta(contexts_, context, b, x); };
-  row.gap = mean_kl(teacher, none, 0, kTestContexts);
-  row.left = mean_kl(teacher, fitted, 0, kTestContexts);
-  return row;
+  const double gap = mean_kl(teacher, kNoShift, 0, kTestContexts);
+  for (const int size : sizes) {
+    Row row;
+    row.seed = seed_;
+    row.n_parameters = n_parameters();
+    row.n_tokens = static_cast<size_t>(size) * n_parameters();
+    row.formula = static_cast<double>(size) / (static_cast<double>(size) + 1 / (2 * kGap));
+    row.mean_tail = records.mean_tail();
+    Ewc ewc(n_parameters(), 0);
+    LoraFit fit(loss, ewc, std::vector<float>(n_parameters(), 0), options);
+    row.report = fit.full_batch({&records, std::span(examples).first(row.n_tokens)}, {});
+    const std::vector<float> b(fit.b().begin(), fit.b().end());
+    const Shift fitted = [&](size_t context, std::span<float> x) { add_delta(contexts_, context, b, x); };
+    row.gap = gap;
+    row.left = mean_kl(teacher, fitted, 0, kTestContexts);
+    rows.push_back(std::move(row));
+  }
+  return {};
 }
 
 Json to_document(const Row& row) {

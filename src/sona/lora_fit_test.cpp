@@ -17,7 +17,7 @@ class LoraFitTest : public ::testing::Test {
   LoraLoss loss = *LoraLoss::make(world.ctx, *world.head, world.m, world.scale, {});
 
   TokenRecords draw(size_t n, std::span<const double> by) {
-    TokenRecords records({.n_features = world.m, .n_rows = world.n_rows, .capacity = n, .top_k = 200});
+    TokenRecords records({.n_features = world.m, .n_rows = world.n_rows, .capacity = n, .top_k = 200, .max_ids = 0});
     for (size_t i = 0; i < n; ++i) EXPECT_TRUE(record_token(world, records, draw_token(world, by)));
     return records;
   }
@@ -270,7 +270,7 @@ TEST_F(LoraFitTest, NothingToLearnChangesNothing) {
   EXPECT_EQ(fitted.full_batch({&train, {}}, {}).stop, FitStop::kNoData);
   EXPECT_TRUE(std::ranges::equal(fitted.b(), zero()));
   // Fisher 0: every token is certain.
-  TokenRecords certain({.n_features = world.m, .n_rows = 200, .capacity = 4, .top_k = 200});
+  TokenRecords certain({.n_features = world.m, .n_rows = 200, .capacity = 4, .top_k = 200, .max_ids = 0});
   std::vector<float> logits(200, -1e5f);
   logits[3] = 0;
   ASSERT_TRUE(certain.add(logits, 3, world.features(), 1));

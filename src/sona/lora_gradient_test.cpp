@@ -16,7 +16,7 @@ RecordEvaluator make_evaluator(const LoraWorld& world) {
 TokenRecords make_records(const LoraWorld& world, size_t n_tokens, size_t top_k) {
   const size_t capacity = n_tokens * (1 + world.n_rows / top_k);
   return TokenRecords(
-      {.n_features = world.m, .n_rows = world.n_rows, .capacity = capacity, .top_k = top_k});
+      {.n_features = world.m, .n_rows = world.n_rows, .capacity = capacity, .top_k = top_k, .max_ids = 0});
 }
 
 // NLL and KL(p_base || p_b) in double with the full softmax.

@@ -17,7 +17,8 @@ constexpr size_t kReservedReferences = 64;
 TokenRecords::TokenRecords(const Options& options) : options_(options) {
   CHECK(options.n_features > 0 && options.n_rows > 0 && options.top_k > 0);
   top_k_ = options.n_rows <= kWholeVocabulary ? options.n_rows : std::min(options.top_k, options.n_rows);
-  const size_t n_ids = options.capacity * std::min(top_k_ + 1, options.n_rows);
+  const size_t n_ids =
+      options.max_ids > 0 ? options.max_ids : options.capacity * std::min(top_k_ + 1, options.n_rows);
   heads_.reserve(options.capacity);
   begin_.reserve(options.capacity);
   features_.reserve(options.capacity * options.n_features);

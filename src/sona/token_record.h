@@ -46,6 +46,7 @@ class TokenRecords {
     size_t n_rows = 0;      // V: rows of the output matrix in use
     size_t capacity = 0;    // tokens
     size_t top_k = kDefaultTopK;
+    size_t max_ids = 0;  // of all records together; 0: capacity x (top_k + 1), and fewer tokens if K doubles
   };
   explicit TokenRecords(const Options& options);
 
@@ -85,7 +86,7 @@ class TokenRecords {
   std::vector<Head> heads_;      // (capacity)
   std::vector<size_t> begin_;    // (capacity) of a record in ids_
   std::vector<float> features_;  // (capacity, m)
-  std::vector<uint32_t> ids_;    // (capacity * (K + 1)) with the K of the start; a doubled K fits fewer tokens
+  std::vector<uint32_t> ids_;    // (max_ids)
   std::vector<f16_t> log_p_;
   std::vector<std::shared_ptr<const Adapter>> references_;  // [0]: none
   struct Candidate {

@@ -14,7 +14,7 @@ using testing::LoraWorld;
 constexpr size_t kRows = 3000, kFeatures = 5;
 
 TokenRecords make_records(size_t capacity, size_t top_k = 32) {
-  return TokenRecords({.n_features = kFeatures, .n_rows = kRows, .capacity = capacity, .top_k = top_k});
+  return TokenRecords({.n_features = kFeatures, .n_rows = kRows, .capacity = capacity, .top_k = top_k, .max_ids = 0});
 }
 
 // Against a stable sort of all tokens; coarse logits make many of them equal.
@@ -54,7 +54,7 @@ TEST(TokenRecordTest, KeepsTheMostLikelyTokensAndTheOneWritten) {
 }
 
 TEST(TokenRecordTest, ASmallVocabularyIsKeptWhole) {
-  TokenRecords records({.n_features = 2, .n_rows = 1024, .capacity = 2, .top_k = 32});
+  TokenRecords records({.n_features = 2, .n_rows = 1024, .capacity = 2, .top_k = 32, .max_ids = 0});
   const std::vector<float> logits(1024, 1.5f), phi = {0, 1};
   ASSERT_TRUE(records.add(logits, 1000, phi, 1));
   EXPECT_EQ(records[0].ids.size(), 1024u);
@@ -126,7 +126,7 @@ TEST(TokenRecordTest, CopiesKeepTheirAdapter) {
   }
   const auto basis = std::make_shared<const AdapterBasis>(*std::move(builder).finish());
   const auto adapter = std::make_shared<const Adapter>(*Adapter::make(basis, world.adapter(0.1f)));
-  const TokenRecords::Options options = {.n_features = kFeatures, .n_rows = 2000, .capacity = 4, .top_k = 32};
+  const TokenRecords::Options options = {.n_features = kFeatures, .n_rows = 2000, .capacity = 4, .top_k = 32, .max_ids = 0};
   TokenRecords from(options), to(options);
   EXPECT_EQ(from.reference_to(nullptr), 0u);
   EXPECT_EQ(from.reference_to(std::make_shared<const Adapter>(Adapter::zero(basis))), 0u);
