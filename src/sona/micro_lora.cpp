@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 #include <string>
 #include <utility>
@@ -288,11 +289,16 @@ Result<AdapterBasis> AdapterBasis::parse(std::span<const uint8_t> bytes, std::st
   ASSIGN_OR_RETURN(basis.a_, container.read<float>(kProjectionTag, n_rows * spec.d_model));
   ASSIGN_OR_RETURN(basis.mu_, container.read<float>(kMeanTag, n_rows));
   ASSIGN_OR_RETURN(basis.inverse_sigma_, container.read<float>(kWeightTag, n_rows));
-  // Values no basis has would make features overflow.
-  const auto beyond = [](float value) { return std::abs(value) > 1.0001f; };
-  if (std::any_of(basis.a_.begin(), basis.a_.end(), beyond) ||
-      std::any_of(basis.inverse_sigma_.begin(), basis.inverse_sigma_.end(), [](float w) { return w < 0; })) {
-    return fail("basis.values", "{}: expected rows of length 1 and weights of at least 0, found others", name);
+  // Values no basis has would make features overflow: |A n| is at most sqrt(d).
+  const auto within = [](std::span<const float> values, float low, float high) {
+    return std::all_of(values.begin(), values.end(), [&](float x) { return x >= low && x <= high; });
+  };
+  const float longest = 1.001f * std::sqrt(static_cast<float>(spec.d_model));
+  if (!within(basis.a_, -1.001f, 1.001f) || !within(basis.mu_, -longest, longest) ||
+      !within(basis.inverse_sigma_, 0, std::numeric_limits<float>::max())) {
+    return fail("basis.values",
+                "{}: expected rows of length 1, means of at most sqrt({}) and weights of at least 0, found others",
+                name, spec.d_model);
   }
   basis.name_contents();
   return basis;
