@@ -16,6 +16,7 @@
 #include "experiments.h"
 #include "lora_contexts.h"
 #include "lora_options.h"
+#include "ops/logits.h"
 #include "sona/lora_fit.h"
 #include "verbs.h"
 
@@ -115,36 +116,45 @@ class TeacherSeed {
     };
   }
 
-  // Mean KL(a || b) over the first n contexts from `first` on, over the whole vocabulary.
+  // use(t, row) for each of n contexts from `first` on: the logits of its shifted hidden state. Rows are
+  // multiplied some at a time.
+  template <class F>
+  void each_row(const Shift& shift, size_t first, size_t n, F&& use) {
+    for (size_t begin = 0; begin < n; begin += HeadProduct::kRows) {
+      const size_t count = std::min(HeadProduct::kRows, n - begin);
+      x_.resize(count * d());
+      for (size_t t = 0; t < count; ++t) {
+        const size_t at = context(first + begin + t);
+        const auto x = std::span(x_).subspan(t * d(), d());
+        std::ranges::copy(contexts_.h(at), x.begin());
+        shift(at, x);
+      }
+      const auto logits = product_->logits(x_.data(), count);
+      for (size_t t = 0; t < count; ++t) use(begin + t, logits.subspan(t * head_.n_rows(), head_.n_rows()));
+    }
+  }
+  // Test contexts first; then the others in shuffled order, and again from their start where the text is too
+  // short.
+  size_t context(size_t i) const {
+    if (i < kTestContexts) return order_[i];
+    return order_[kTestContexts + (i - kTestContexts) % (order_.size() - kTestContexts)];
+  }
+  // Mean KL(a || b) over n contexts from `first` on, over the whole vocabulary.
   double mean_kl(const Shift& a, const Shift& b, size_t first, size_t n) {
+    std::vector<float> rows(n * head_.n_rows());
+    each_row(a, first, n, [&](size_t t, std::span<const float> row) {
+      std::ranges::copy(row, rows.begin() + static_cast<std::ptrdiff_t>(t * head_.n_rows()));
+    });
     double total = 0;
-    std::vector<float> z;
-    for (size_t t = 0; t < n; ++t) {
-      const size_t context = order_[first + t];
-      logits_of(a, context, z);
-      const auto other = row_of(b, context);
-      const double lse = log_sum_exp(z), lse_other = log_sum_exp(other);
-      for (size_t v = 0; v < z.size(); ++v) {
-        const double log_p = static_cast<double>(z[v]) - lse;
+    each_row(b, first, n, [&](size_t t, std::span<const float> other) {
+      const auto row = std::span(rows).subspan(t * head_.n_rows(), head_.n_rows());
+      const double lse = log_sum_exp(row), lse_other = log_sum_exp(other);
+      for (size_t v = 0; v < row.size(); ++v) {
+        const double log_p = static_cast<double>(row[v]) - lse;
         total += std::exp(log_p) * (log_p - (static_cast<double>(other[v]) - lse_other));
       }
-    }
+    });
     return total / static_cast<double>(n);
-  }
-  std::span<const float> row_of(const Shift& shift, size_t context) {
-    x_.assign(contexts_.h(context).begin(), contexts_.h(context).end());
-    shift(context, x_);
-    return product_->logits(x_.data(), 1);
-  }
-  void logits_of(const Shift& shift, size_t context, std::vector<float>& z) {
-    const auto row = row_of(shift, context);
-    z.assign(row.begin(), row.end());
-  }
-  static double log_sum_exp(std::span<const float> z) {
-    const auto largest = static_cast<double>(*std::max_element(z.begin(), z.end()));
-    double sum = 0;
-    for (const float value : z) sum += std::exp(static_cast<double>(value) - largest);
-    return largest + std::log(sum);
   }
 
   // The size at which the teacher is kGap away, by bisection on training contexts.
@@ -182,24 +192,26 @@ Result<TokenRecords> TeacherSeed::draw(const Shift& teacher, size_t n_tokens) {
                         .capacity = n_tokens,
                         .top_k = kDefaultTopK,
                         .max_ids = n_tokens * (std::min(kMostIds, head_.n_rows()) + 1)});
-  std::vector<float> base;
+  std::vector<uint32_t> tokens(n_tokens);
   std::vector<double> cumulative(head_.n_rows());
   std::uniform_real_distribution<double> uniform;
-  for (size_t t = 0; t < n_tokens; ++t) {
-    // In shuffled order; where the text is too short its contexts come again, with tokens of their own.
-    const size_t context = order_[kTestContexts + t % (contexts_.size() - kTestContexts)];
-    logits_of(kNoShift, context, base);
-    const auto z = row_of(teacher, context);
-    const double lse = log_sum_exp(z);
+  each_row(teacher, kTestContexts, n_tokens, [&](size_t t, std::span<const float> z) {
+    const auto largest = static_cast<double>(*std::max_element(z.begin(), z.end()));
     double sum = 0;
-    for (size_t v = 0; v < z.size(); ++v) cumulative[v] = sum += std::exp(static_cast<double>(z[v]) - lse);
+    for (size_t v = 0; v < z.size(); ++v)
+      cumulative[v] = sum += std::exp(static_cast<double>(z[v]) - largest);
     const auto y = std::lower_bound(cumulative.begin(), cumulative.end(), uniform(random_) * sum);
-    const auto token = static_cast<uint32_t>(
+    tokens[t] = static_cast<uint32_t>(
         std::min<size_t>(static_cast<size_t>(y - cumulative.begin()), head_.n_rows() - 1));
-    if (!records.add(base, token, contexts_.phi(context),
-                     static_cast<float>(euclidean_norm(contexts_.h(context).data(), d())))) {
-      return fail("sona_teacher.record", "sona-teacher: record {} of {} could not be kept", t, n_tokens);
-    }
+  });
+  each_row(kNoShift, kTestContexts, n_tokens, [&](size_t t, std::span<const float> z) {
+    const size_t at = context(kTestContexts + t);
+    records.add(z, tokens[t], contexts_.phi(at),
+                static_cast<float>(euclidean_norm(contexts_.h(at).data(), d())));
+  });
+  if (records.size() != n_tokens) {
+    return fail("sona_teacher.record", "sona-teacher: expected {} records, {} could be kept", n_tokens,
+                records.size());
   }
   return records;
 }

@@ -83,6 +83,7 @@ class RecordEvaluator {
   std::vector<double> coefficients_;  // (k)
   std::vector<double> g_;             // (d)
   std::vector<double> square_;        // (d)
+  std::vector<float> centre_;         // (d) g_ in f32
 };
 
 // A record of a store and its weight in the loss.

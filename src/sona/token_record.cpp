@@ -9,7 +9,8 @@
 namespace ruvltra {
 namespace {
 
-constexpr size_t kWindow = 64;  // records that decide on a larger K
+// Records whose mean tail decides on another K: few of them would say more of one text than of the model.
+constexpr size_t kWindow = 1024;
 constexpr size_t kReservedReferences = 64;
 
 }  // namespace
@@ -17,6 +18,7 @@ constexpr size_t kReservedReferences = 64;
 TokenRecords::TokenRecords(const Options& options) : options_(options) {
   CHECK(options.n_features > 0 && options.n_rows > 0 && options.top_k > 0);
   top_k_ = options.n_rows <= kWholeVocabulary ? options.n_rows : std::min(options.top_k, options.n_rows);
+  first_k_ = top_k_;
   const size_t n_ids =
       options.max_ids > 0 ? options.max_ids : options.capacity * std::min(top_k_ + 1, options.n_rows);
   heads_.reserve(options.capacity);
@@ -111,7 +113,9 @@ bool TokenRecords::add(std::span<const float> logits, uint32_t token, std::span<
 
 void TokenRecords::adapt_k() {
   if (++n_in_window_ < kWindow) return;
-  if (window_tail_ > kMaxMeanTail * static_cast<double>(kWindow)) top_k_ = std::min(2 * top_k_, options_.n_rows);
+  const double mean = window_tail_ / static_cast<double>(kWindow);
+  if (mean > kMaxMeanTail) top_k_ = std::min(2 * top_k_, options_.n_rows);
+  if (mean < kMaxMeanTail / 4 && top_k_ > first_k_) top_k_ = std::max(first_k_, top_k_ / 2);
   n_in_window_ = 0;
   window_tail_ = 0;
 }

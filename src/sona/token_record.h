@@ -17,7 +17,8 @@ namespace ruvltra {
 inline constexpr size_t kDefaultTopK = 256;
 // Vocabularies of at most so many tokens are recorded whole: nothing is left in the tail.
 inline constexpr size_t kWholeVocabulary = 1024;
-// Mean probability outside the K recorded tokens above which later records get twice as many.
+// Mean probability outside the K recorded tokens above which later records get twice as many. Below a quarter
+// of it, half as many again.
 inline constexpr double kMaxMeanTail = 0.05;
 
 // A view of one record. Tokens in ascending order, y among them.
@@ -55,8 +56,8 @@ class TokenRecords {
   size_t n_bytes() const;  // memory held
   size_t n_features() const { return options_.n_features; }
   size_t n_rows() const { return options_.n_rows; }
-  // K of the next record: all of V where that is at most kWholeVocabulary. Doubled after 64 records whose mean
-  // tail mass is above kMaxMeanTail.
+  // K of the next record: all of V where that is at most kWholeVocabulary. Looked at after each 1,024 records;
+  // never below the K of the start.
   size_t top_k() const { return top_k_; }
   double mean_tail() const;  // over all records
 
@@ -82,7 +83,7 @@ class TokenRecords {
   void adapt_k();
 
   Options options_;
-  size_t top_k_ = 0;
+  size_t top_k_ = 0, first_k_ = 0;
   std::vector<Head> heads_;      // (capacity)
   std::vector<size_t> begin_;    // (capacity) of a record in ids_
   std::vector<float> features_;  // (capacity, m)

@@ -64,31 +64,48 @@ TEST(TokenRecordTest, ASmallVocabularyIsKeptWhole) {
 TEST(TokenRecordTest, AHeavyTailDoublesK) {
   const std::vector<float> phi(kFeatures, 1);
   std::vector<float> flat(kRows, 0), peaked(kRows, 0);
-  peaked[17] = 30;
-  TokenRecords records = make_records(300);
-  for (int i = 0; i < 64; ++i) {
-    EXPECT_EQ(records.top_k(), 32u);
-    ASSERT_TRUE(records.add(peaked, 17, phi, 1));
-  }
+  peaked[3] = 30;
+  const size_t window = 1024;
+  TokenRecords records({.n_features = kFeatures, .n_rows = kRows, .capacity = 4 * window, .top_k = 32, .max_ids = 0});
+  const auto add = [&](const std::vector<float>& logits, size_t n) {
+    for (size_t i = 0; i < n; ++i) ASSERT_TRUE(records.add(logits, 3, phi, 1));
+  };
+  add(peaked, window);
   EXPECT_EQ(records.top_k(), 32u);  // nothing in the tail
-  for (int i = 0; i < 64; ++i) ASSERT_TRUE(records.add(flat, 3, phi, 1));
+  add(flat, window - 1);
+  EXPECT_EQ(records.top_k(), 32u);
+  add(flat, 1);
   EXPECT_EQ(records.top_k(), 64u);
-  ASSERT_TRUE(records.add(flat, 3, phi, 1));
-  EXPECT_EQ(records[128].ids.size(), 64u);
-  EXPECT_NEAR(records.mean_tail(), (64 * (1 - 32.0 / kRows) + (1 - 64.0 / kRows)) / 129, 1e-6);
+  add(flat, 1);
+  EXPECT_EQ(records[2 * window].ids.size(), 64u);
+  EXPECT_NEAR(records.mean_tail(),
+              (window * (1 - 32.0 / kRows) + (1 - 64.0 / kRows)) / (2 * window + 1), 1e-6);
+}
+
+TEST(TokenRecordTest, KComesBackWithTheTail) {
+  const std::vector<float> phi(kFeatures, 1);
+  std::vector<float> flat(kRows, 0), peaked(kRows, 0);
+  peaked[3] = 30;
+  TokenRecords records({.n_features = kFeatures, .n_rows = kRows, .capacity = 4096, .top_k = 32, .max_ids = 1 << 20});
+  for (size_t i = 0; i < 2048; ++i) ASSERT_TRUE(records.add(flat, 3, phi, 1));
+  EXPECT_EQ(records.top_k(), 128u);
+  for (size_t i = 0; i < 1024; ++i) ASSERT_TRUE(records.add(peaked, 3, phi, 1));
+  EXPECT_EQ(records.top_k(), 64u);
+  for (size_t i = 0; i < 1024; ++i) ASSERT_TRUE(records.add(peaked, 3, phi, 1));
+  EXPECT_EQ(records.top_k(), 32u);
 }
 
 TEST(TokenRecordTest, AFullStoreTakesNothingAndNeverGrows) {
   const std::vector<float> phi(kFeatures, 1);
   const std::vector<float> flat(kRows, 0);
-  TokenRecords records = make_records(100);
+  TokenRecords records = make_records(2000);
   const size_t n_bytes = records.n_bytes();
   size_t n_taken = 0;
-  for (int i = 0; i < 200; ++i) n_taken += records.add(flat, 2999, phi, 1);
+  for (int i = 0; i < 3000; ++i) n_taken += records.add(flat, 2999, phi, 1);
   EXPECT_EQ(n_taken, records.size());
   EXPECT_TRUE(records.full());
-  EXPECT_LT(n_taken, 100u);  // K was doubled on the way, and ids filled up before the places
-  EXPECT_GT(n_taken, 64u);
+  EXPECT_LT(n_taken, 2000u);  // K was doubled on the way, and ids filled up before the places
+  EXPECT_GT(n_taken, 1024u);
   EXPECT_EQ(records.n_bytes(), n_bytes);
   records.clear();
   EXPECT_TRUE(records.add(flat, 1, phi, 1));
