@@ -27,7 +27,6 @@ constexpr double kGap = 0.2;         // nat per token
 constexpr double kShareOfFormula = 0.9;
 constexpr size_t kTeacherRank = 4, kForeignUnits = 64;
 constexpr size_t kTestContexts = 1024, kScaleContexts = 256;
-constexpr size_t kMaxTokens = 1'000'000;
 constexpr size_t kMostIds = 2048;  // room for records whose K has doubled three times
 constexpr int kFitSteps = 64, kForeignSize = 4;
 
@@ -273,7 +272,12 @@ Result<int> eval_sona_teacher(const TeacherOptions& teacher, const ExperimentOpt
   ASSIGN_OR_RETURN(const OutputHead head,
                    OutputHead::make(model->ctx, model->weights.head(), model->weights.shape.n_vocab));
   ASSIGN_OR_RETURN(const HiddenStates canary, hidden_states(*model, canary_text(), 8192));
-  ASSIGN_OR_RETURN(const HiddenStates text, read_states(*model, *teacher.text, kMaxTokens));
+  BasisSpec spec;
+  spec.layers = canary.layers;
+  const size_t n_parameters = spec.n_features() * model->weights.shape.d_model;
+  const auto largest = static_cast<size_t>(*std::max_element(teacher.sizes.begin(), teacher.sizes.end()));
+  ASSIGN_OR_RETURN(const HiddenStates text,
+                   read_states(*model, *teacher.text, kTestContexts + largest * n_parameters));
   if (text.next.size() < 2 * kTestContexts + kScaleContexts) {
     return fail(ErrorKind::kUsage, "sona_teacher.text", "--text: expected at least {} tokens, found {}",
                 2 * kTestContexts + kScaleContexts, text.next.size());
