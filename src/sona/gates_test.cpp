@@ -128,6 +128,8 @@ TEST_F(GatesTest, TheCanaryMustNotSuffer) {
   EXPECT_FALSE(result(report, Gate::kCanary).passed);
   EXPECT_TRUE(result(report, Gate::kDrift).passed);
   EXPECT_NEAR(report.canary_candidate, after, 1e-9);
+  // Relative to the base, whatever is live: a rise in many small steps is a rise.
+  EXPECT_FALSE(result(check(teacher, teacher), Gate::kCanary).passed);
 }
 
 TEST_F(GatesTest, DriftIsMeasuredFromTheBaseNotFromTheLiveOne) {
