@@ -69,6 +69,28 @@ TEST_F(LoraFitTest, DescendsMonotonically) {
   EXPECT_NEAR(report.objective_after, nll + 0.1 * kl + anchor, 1e-9);
 }
 
+// A model that is sure of what the teacher denies curves little where it stands and much where it must go: full
+// steps overshoot, and are halved until the objective falls.
+TEST(LoraFitBacktrackingTest, HalvesStepsThatOvershoot) {
+  LoraWorld world(200, 16, 5, 62, 8);
+  const auto teacher = LoraWorld::doubles(world.adapter(2.0f));
+  LoraLoss loss = *LoraLoss::make(world.ctx, *world.head, world.m, world.scale, {});
+  TokenRecords train({.n_features = world.m, .n_rows = world.n_rows, .capacity = 200, .top_k = 200, .max_ids = 0});
+  for (int i = 0; i < 200; ++i) ASSERT_TRUE(record_token(world, train, draw_token(world, teacher)));
+  const auto examples = all_of(train);
+  FitOptions options;
+  options.n0 = 0.01;
+  options.max_update = FitOptions::kNoBound;
+  const std::vector<float> zero(world.m * world.d, 0);
+  Ewc ewc(zero.size(), 0);
+  LoraFit fitted(loss, ewc, zero, options);
+  const FitReport report = fitted.full_batch({&train, examples}, {});
+  EXPECT_GT(report.n_halvings, 0);
+  EXPECT_GT(report.n_steps, 3);
+  for (size_t i = 1; i < report.objectives.size(); ++i)
+    EXPECT_LT(report.objectives[i], report.objectives[i - 1]);
+}
+
 // Hessian <= s^2 R^2 |phi|^2: plain steps of 1 / (s^2 R^2 mean |phi|^2) never ascend.
 TEST_F(LoraFitTest, PlainStepsOfTheSmoothnessBoundDescend) {
   const TokenRecords train = draw(200, teacher);
