@@ -8,8 +8,10 @@
 #include <utility>
 
 #include "base/fail.h"
+#include "base/record_id.h"
 #include "base/utf8.h"
 #include "console.h"
+#include "ruvltra/sona.h"
 
 namespace ruvltra {
 namespace {
@@ -113,7 +115,9 @@ Result<Conversation> Conversation::make(ServedModel& model, Options options) {
     ASSIGN_OR_RETURN(const bool has_template, model.model.has_chat_template());
     options.raw = !has_template;
   }
-  return Conversation(model, std::move(options));
+  Conversation conversation(model, std::move(options));
+  conversation.clear();
+  return conversation;
 }
 
 Result<Prompt> Conversation::prompt() const {
@@ -124,7 +128,9 @@ Result<Prompt> Conversation::prompt() const {
     return model_->model.tokenize(text, true);
   }
   std::vector<ChatMessage> messages;
-  if (options_.system) messages.push_back({"system", *options_.system, {}});
+  std::string system = options_.system.value_or("");
+  if (!context_.text.empty()) system += (system.empty() ? "" : "\n\n") + context_.text;
+  if (options_.system || !system.empty()) messages.push_back({"system", system, {}});
   messages.insert(messages.end(), messages_.begin(), messages_.end());
   return messages;
 }
@@ -133,8 +139,11 @@ Result<Generation> Conversation::answer(GenerateParams params, Show show) {
   ASSIGN_OR_RETURN(Prompt request, prompt());
   if (params.top_k >= model_->model.config().vocab_size) params.top_k = 0;  // keeps all
   const auto bell = std::make_shared<Bell>();
-  ASSIGN_OR_RETURN(Stream stream, model_->model.engine().stream({std::move(request), std::move(params), {}},
-                                                                [bell] { bell->ring(); }));
+  Treatment treatment;
+  treatment.session = session_;
+  ASSIGN_OR_RETURN(Stream stream,
+                   model_->model.engine().stream({std::move(request), std::move(params), treatment},
+                                                 [bell] { bell->ring(); }));
   Generation generation = follow(stream, *bell, show);
   if (generation.error) return tl::unexpected<Error>(std::move(*generation.error));
   if (is_void(generation)) return generation;
@@ -144,6 +153,7 @@ Result<Generation> Conversation::answer(GenerateParams params, Show show) {
 }
 
 Result<Generation> Conversation::ask(const std::string& text, const GenerateParams& params, Show show) {
+  RETURN_IF_ERROR(consult_bank(text));
   messages_.push_back({"user", text, {}});
   auto generation = answer(params, show);
   if (!generation || is_void(*generation)) messages_.pop_back();
@@ -161,8 +171,18 @@ Result<Generation> Conversation::retry(const GenerateParams& params, Show show) 
   return generation;
 }
 
+// The same block at every turn: its pages are found in the prefix cache.
+Result<void> Conversation::consult_bank(const std::string& text) {
+  Sona* sona = model_->model.sona();
+  if (!options_.bank || sona == nullptr || !messages_.empty()) return {};
+  ASSIGN_OR_RETURN(context_, sona->reasoning_bank().context_for(text));
+  return {};
+}
+
 void Conversation::clear() {
   messages_.clear();
+  context_ = {};
+  session_ = new_record_id().text();
   n_tokens_ = 0;
 }
 

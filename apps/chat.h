@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "load.h"
+#include "ruvltra/learning.h"
 
 namespace ruvltra {
 
@@ -23,6 +24,7 @@ class Conversation {
   struct Options {
     bool raw = false;            // plain continuation: no template
     bool parse_special = false;  // raw only: control-token strings become control tokens
+    bool bank = false;  // what the model's bank knows about the first message joins the system message
     std::optional<std::string> system;
   };
   // Without a chat template in the file the conversation is raw; raw() tells. Errors: template.*.
@@ -41,7 +43,8 @@ class Conversation {
   const std::optional<std::string>& system() const { return options_.system; }
   bool raw() const { return options_.raw; }
   size_t n_messages() const { return messages_.size(); }
-  size_t n_tokens() const { return n_tokens_; }  // of the last prompt and answer
+  size_t n_tokens() const { return n_tokens_; }             // of the last prompt and answer
+  const ContextBlock& context() const { return context_; }  // from the bank
 
   // {"model", "system", "messages": [{"role", "content"}]}; raw text is one message of role "text".
   Json to_json() const;
@@ -50,11 +53,14 @@ class Conversation {
  private:
   Conversation(ServedModel& model, Options options) : model_(&model), options_(std::move(options)) {}
   Result<Prompt> prompt() const;
+  Result<void> consult_bank(const std::string& text);
   Result<Generation> answer(GenerateParams params, Show show);
 
   ServedModel* model_;
   Options options_;
   std::vector<ChatMessage> messages_;  // raw: alternately what was given and what was generated
+  ContextBlock context_;               // chosen once, with the first message
+  std::string session_;                // names the conversation among those that are recorded
   size_t n_tokens_ = 0;
 };
 

@@ -9,6 +9,7 @@
 #include "kernels/dispatch.h"
 #include "load.h"
 #include "model/memory.h"
+#include "store/sqlite.h"
 #include "text/chat_template.h"
 #include "verbs.h"
 
@@ -105,6 +106,18 @@ Check check_numa() {
           "numactl --interleave=all ruvltra ..., or bind to one node"};
 }
 
+// The library that keeps what is learned (docs/storage.md).
+Check check_sqlite() {
+  const SqliteFacts facts = sqlite_facts();
+  if (!facts.has_wal_reset_fault) return {"sqlite", Status::kOk, "SQLite " + facts.version, ""};
+  return {
+      "sqlite", Status::kOk,
+      fmt::format("SQLite {}; versions up to 3.51.2 can lose commits when two connections write or "
+                  "checkpoint at once: the store has exactly one, with an exclusive lock, and cannot meet it",
+                  facts.version),
+      ""};
+}
+
 // Everything about the file that would stop a run, in the order a run would meet it.
 Result<std::string> inspect_model(const Options& options, const GgufFile& file) {
   ASSIGN_OR_RETURN(const ModelShape shape, ModelShape::from_file(file));
@@ -154,7 +167,8 @@ std::vector<Check> model_checks(const Options& options) {
 }
 
 Result<int> doctor(const Options& options) {
-  std::vector<Check> checks = {check_cpu(options), check_threads(options), check_numa(), check_huge_pages()};
+  std::vector<Check> checks = {check_cpu(options), check_threads(options), check_numa(), check_huge_pages(),
+                               check_sqlite()};
   for (Check& check : model_checks(options)) checks.push_back(std::move(check));
   bool ok = true;
   for (const Check& check : checks) ok = ok && check.status != Status::kFail;

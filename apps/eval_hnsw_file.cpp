@@ -49,9 +49,10 @@ Experiment hnsw_file_experiment() {
                     ->configurable(false);
                 return std::vector<std::string>{"--count"};
               },
-          .run = [count](const ExperimentOptions& options) {
-            return eval_hnsw_file(*count, options.seed, options.json);
-          }};
+          .run =
+              [count](const ExperimentOptions& options) {
+                return eval_hnsw_file(*count, options.seed, options.json);
+              }};
 }
 
 }  // namespace ruvltra

@@ -31,6 +31,9 @@ struct Experiment {
 std::vector<Experiment> experiments();
 
 Experiment hnsw_file_experiment();
+Experiment bank_crash_experiment();
+Experiment bank_experiment();
+Experiment route_experiment();
 Experiment sona_grad_experiment();
 Experiment sona_teacher_experiment();
 

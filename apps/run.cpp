@@ -3,6 +3,7 @@
 #include "base/fail.h"
 #include "chat.h"
 #include "console.h"
+#include "learning.h"
 #include "load.h"
 #include "options.h"
 #include "repl.h"
@@ -15,6 +16,7 @@ struct Options {
   ModelOptions model;
   SpeculationOptions speculation;
   SamplingOptions sampling;
+  LearningOptions learning;
   Conversation::Options chat;
   ReplOptions repl;
   bool interactive = false;
@@ -48,6 +50,9 @@ Result<void> check_usage(const Options& options) {
   if (options.sampling.params.max_tokens == 0) {
     return fail(ErrorKind::kUsage, "run.max_tokens", "--max-tokens: expected -1 or at least 1, found 0");
   }
+  if (options.learning.bank && options.chat.raw) {
+    return fail(ErrorKind::kUsage, "run.bank_raw", "--bank: expected a chat, found --raw");
+  }
   if (options.json && options.interactive) {
     return fail(ErrorKind::kUsage, "run.json_interactive",
                 "--json: expected a single answer, found --interactive");
@@ -62,7 +67,12 @@ Result<int> run_once(const Options& options, const ServedModel& served, Conversa
                      .accepted_in_colour = options.repl.color_accepted};
   ASSIGN_OR_RETURN(const Generation generation, conversation.ask(prompt, options.sampling.params, show));
   if (options.json) {
-    print("{}\n", to_json(generation_json(generation, served)));
+    Json document = generation_json(generation, served);
+    if (options.chat.bank) {
+      document["bank"] = Json::array();
+      for (const PatternId& id : conversation.context().ids) document["bank"].push_back(id.text());
+    }
+    print("{}\n", to_json(document));
   } else {
     if (!generation.text.ends_with('\n')) write_out("\n");
     if (options.sampling.params.n_logprobs > 0) print_note(logprobs_table(generation, served.model));
@@ -72,6 +82,10 @@ Result<int> run_once(const Options& options, const ServedModel& served, Conversa
     print_note(fmt::format("loaded {} in {:.2f} s | sha256 {:.12} | {} threads, {}", served.label,
                            served.load_seconds, served.model.sha256(), config.n_threads, config.isa));
     print_note(generation_stats(generation));
+    if (options.chat.bank) {
+      print_note(fmt::format("bank: {} items, {} tokens in the system message",
+                             conversation.context().ids.size(), conversation.context().n_tokens));
+    }
   }
   return stop_requested() ? kExitInterrupted : kExitOk;
 }
@@ -84,7 +98,13 @@ Result<int> run(Options& options) {
     return fail(ErrorKind::kUsage, "run.no_prompt",
                 "run: expected a prompt as words or on standard input, found none");
   }
-  ASSIGN_OR_RETURN(ServedModel served, load_served(options.model, options.speculation));
+  const bool learns = options.learning.bank || options.learning.learn != "off";
+  ASSIGN_OR_RETURN(
+      ServedModel served, load_served(options.model, options.speculation, [&](MediumConfig& config) {
+        return learns ? apply_learning(options.learning, options.sampling.profile, config) : Result<void>();
+      }));
+  if (learns) RETURN_IF_ERROR(start_sona(served.model, !options.model.no_progress));
+  options.chat.bank = options.learning.bank;
   for (const std::string& warning : served.model.warnings()) print_warning(warning);
   GenerateParams& params = options.sampling.params;
   params.n_logprobs = options.logprobs;
@@ -116,7 +136,8 @@ void add_run_verb(Program& program) {
                        "  ruvltra run --raw -n 64 --seed 7 \"Once upon a time\"\n"
                        "  ruvltra run --json --logprobs 3 \"Hello\"\n"
                        "  ruvltra run -m model.gguf --draft small.gguf --stats \"Tell me a story.\"\n"
-                       "  ruvltra run --spec ngram \"Correct this text:\" < letter.txt\n",
+                       "  ruvltra run --spec ngram \"Correct this text:\" < letter.txt\n"
+                       "  ruvltra run --learn record --bank \"Write the release notes.\"\n",
                        [options] { return run(*options); });
   options->sampling.params.max_tokens = -1;
   options->repl.settings = &app;
@@ -140,6 +161,7 @@ void add_run_verb(Program& program) {
                "On a terminal: tokens that were proposed before they were drawn in another colour");
   add_sampling_options(app, options->sampling);
   add_speculation_options(app, options->speculation);
+  add_learning_options(app, options->learning);
 }
 
 }  // namespace ruvltra

@@ -12,6 +12,9 @@ void add_all_verbs(Program& program) {
   add_eval_verb(program);
   add_bench_verb(program);
   add_version_verb(program);
+  add_route_verb(program);
+  add_agents_verb(program);
+  add_sona_verb(program);
   add_doctor_verb(program);
 }
 

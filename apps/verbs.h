@@ -69,6 +69,9 @@ void add_quantize_verb(Program& program);
 void add_synth_verb(Program& program);
 void add_eval_verb(Program& program);
 void add_doctor_verb(Program& program);
+void add_route_verb(Program& program);
+void add_agents_verb(Program& program);
+void add_sona_verb(Program& program);
 
 void add_all_verbs(Program& program);
 

@@ -23,12 +23,12 @@ void expect_good(const Result<CrashReport>& report, const CrashOptions& options)
   for (const std::string& text : report->failures) ADD_FAILURE() << text;
   EXPECT_TRUE(report->good());
   EXPECT_GE(report->n, options.n / 2);
-  std::printf("%s: %llu of seed %llu, %llu acknowledged, %llu detected, %llu harmless, slowest opening %.1f ms\n",
-              report->name.c_str(), static_cast<unsigned long long>(report->n),
-              static_cast<unsigned long long>(options.seed),
-              static_cast<unsigned long long>(report->n_acknowledged),
-              static_cast<unsigned long long>(report->n_detected),
-              static_cast<unsigned long long>(report->n_harmless), report->worst_open_ms);
+  std::printf(
+      "%s: %llu of seed %llu, %llu acknowledged, %llu detected, %llu harmless, slowest opening %.1f ms\n",
+      report->name.c_str(), static_cast<unsigned long long>(report->n),
+      static_cast<unsigned long long>(options.seed), static_cast<unsigned long long>(report->n_acknowledged),
+      static_cast<unsigned long long>(report->n_detected),
+      static_cast<unsigned long long>(report->n_harmless), report->worst_open_ms);
 }
 
 TEST(StoreCrash, KillNine) {

@@ -19,7 +19,7 @@ struct HookStates {
   size_t n_tokens = 0;           // how many: all but the last one drawn
 };
 
-// One answer, complete or cut off.
+// One complete answer: it stopped, or has its length.
 struct AnsweredRequest {
   RequestId id = 0;
   int choice = 0;
@@ -35,7 +35,7 @@ class RequestObserver {
   virtual ~RequestObserver() = default;
   // Whether answers to such a request are to be told. From the thread that submits it.
   virtual bool wants(const Treatment& treatment) const = 0;
-  // From the engine's own thread, at the end of every answer: must return at once.
+  // From the engine's own thread, at the end of every complete answer: must return at once.
   virtual void answered(AnsweredRequest answer) noexcept = 0;
 };
 

@@ -82,6 +82,8 @@ struct RouterStatus {
   size_t n_agents = 0;
   size_t n_decisions = 0;  // kept
   size_t n_outcomes = 0;   // of these, judged
+  // Of all tenants, since the start: answered, but not recorded (the disk was full, the store busy or away).
+  size_t n_decisions_lost = 0;
   bool trained = false;
   double weight_prior = 0, weight_lexical = 0, weight_head = 0, weight_vote = 0;
   double temperature = 1;

@@ -119,17 +119,17 @@ class Sona {
   // text and without hook states are embedded first. Errors: learning.trajectory (names the field),
   // learning.quality, learning.space (hook states of another space or other layers), store.*.
   Result<TrajectoryId> record_trajectory(Trajectory trajectory, const Scope& scope = {});
-  // The same without waiting.
+  // The same without waiting, by a thread of the Sona's own. Also: learning.queue_full (busy).
   std::future<Result<TrajectoryId>> record_trajectory_async(Trajectory trajectory, const Scope& scope = {});
   Result<Trajectory> trajectory(const TrajectoryId& id, const Scope& scope = {}) const;
 
-  // About an answer that was recorded by itself (RequestId of this process; the first of its choices), or a
-  // trajectory. A correction becomes a bank item. Errors: learning.not_found, learning.quality,
-  // learning.signal (nothing said), store.conflict.
-  Result<void> feedback(RequestId id, const Signal& signal, const Scope& scope = {});
+  // About an answer that was recorded by itself (RequestId of this process, Generation::id), or a trajectory.
+  // A correction becomes a bank item. Errors: learning.not_found, learning.quality, learning.signal (nothing
+  // said, or success against quality), store.conflict.
+  Result<void> feedback(RequestId id, const Signal& signal, const Scope& scope = {}, int choice = 0);
   Result<void> feedback(const TrajectoryId& id, const Signal& signal, const Scope& scope = {});
   // The trajectory an answer was recorded as. Waits for the recorder. Error: learning.not_found.
-  Result<TrajectoryId> trajectory_of(RequestId id, int choice = 0);
+  Result<TrajectoryId> trajectory_of(RequestId id, const Scope& scope = {}, int choice = 0);
 
   // The unit vector of a text in the present space, by one pass to the embedding layer or from the cache.
   Result<std::vector<float>> embed(std::string_view text, const Scope& scope = {});
@@ -142,7 +142,9 @@ class Sona {
   // Says that another kind of work begins: what was learned before is anchored.
   Result<void> begin_task(const Scope& scope, std::string name);
 
-  // Everything of the tenant, or of one of its sessions, goes: rows, index, router.
+  // Everything of the tenant goes: rows, index, router, backups. Of one of its sessions: the trajectories and
+  // their feedback, and the bank items that came from them alone. Answers still being made are recorded when
+  // they end: stop them first.
   Result<DeleteReport> delete_data(const std::string& tenant, const std::optional<std::string>& session = {});
 
   // manifest.json (with the SHA-256 of the others), bank.jsonl, agents.json. Import verifies all of it before
@@ -185,6 +187,9 @@ class AgentRouter {
   // Adds or replaces by id; the number read. PATH: a folder of Markdown files with front matter, or a JSON or
   // TOML file. Errors: routing.registry, routing.front_matter naming file and line.
   Result<size_t> import_agents(const std::filesystem::path& path);
+  // Error: routing.agent; routing.registry for the last one.
+  Result<void> remove_agent(std::string_view id);
+  std::string agents_json() const;  // what import_agents() reads from a .json file
 
   RouterStatus status(const Scope& scope = {}) const;
 

@@ -99,6 +99,7 @@ struct Timings {
 
 // One answer.
 struct Generation {
+  uint64_t id = 0;                // RequestId, for feedback
   std::string text;               // valid UTF-8, without control tokens and stop strings
   std::vector<TokenId> tokens;    // drawn tokens; a token that ended the answer is the last one
   std::vector<Sampled> logprobs;  // one per token, if params.n_logprobs > 0

@@ -141,12 +141,14 @@ Engine::~Engine() = default;
 
 Result<Stream> Engine::stream(Request request, std::function<void()> on_ready) {
   ModelParts& parts = impl_->parts;
-  if (request.treatment.task.empty()) request.treatment.task = task_of(request.prompt);
+  if (parts.loop->observed() && request.treatment.task.empty())
+    request.treatment.task = task_of(request.prompt);
   ASSIGN_OR_RETURN(auto tokens, parts.tokens_of(std::move(request.prompt)));
   ASSIGN_OR_RETURN(EngineLoop::Ticket ticket, parts.loop->submit(std::move(tokens), request.params,
                                                                  request.treatment, std::move(on_ready)));
   const auto n = static_cast<size_t>(request.params.n);
   Generation empty;
+  empty.id = ticket.id;
   empty.seed = ticket.seed;
   empty.n_prompt = ticket.n_prompt;
   return Stream(std::unique_ptr<Stream::Impl>(

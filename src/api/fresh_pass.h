@@ -26,7 +26,7 @@ Result<void> fresh_pass(ModelParts& parts, std::span<const TokenId> tokens, size
   SingleSequence sequence(0, n_pages);
   return parts.loop->between_steps([&](Runner& runner) {
     const size_t begin = sequence.n_tokens();
-    const size_t n = std::min(tokens.size() - begin, runner.options().max_rows);
+    const size_t n = std::min(tokens.size() - begin, parts.loop->piece_rows());
     StepInput in = sequence.append(tokens.subspan(begin, n), rows);
     const StepOutput out = complete(in, begin);
     forward(runner.ctx(), runner.weights(), kv, runner.workspace(), in, out);

@@ -5,13 +5,16 @@
 
 #include "api/sona_parts.h"
 #include "base/fail.h"
+#include "base/json.h"
 #include "base/utf8.h"
+#include "sona/agent_import.h"
 #include "sona/bank_checks.h"
 
 namespace ruvltra {
 namespace {
 
 constexpr size_t kMaxCorrectionBytes = 64 * 1024;
+constexpr size_t kMaxFeedbackIdBytes = 128;
 
 tl::unexpected<Error> not_found(std::string_view what) {
   return fail(ErrorKind::kUsage, "learning.not_found", "{}: expected one that is there, found none", what);
@@ -24,6 +27,12 @@ std::optional<double> quality_of(const Signal& signal) {
   return std::nullopt;
 }
 
+Result<void> check_feedback_id(std::string_view id) {
+  if (id.size() <= kMaxFeedbackIdBytes && utf8_is_valid(id)) return {};
+  return fail(ErrorKind::kUsage, "learning.signal",
+              "feedback_id: expected at most {} bytes of UTF-8, found {}", kMaxFeedbackIdBytes, id.size());
+}
+
 Result<void> check_signal(const Signal& signal) {
   const auto quality = quality_of(signal);
   if (!quality && signal.correction.empty()) {
@@ -32,6 +41,12 @@ Result<void> check_signal(const Signal& signal) {
   }
   if (quality && !(*quality >= 0 && *quality <= 1))
     return fail(ErrorKind::kUsage, "learning.quality", "quality: expected 0..1, found {}", *quality);
+  RETURN_IF_ERROR(check_feedback_id(signal.feedback_id));
+  if (signal.success && quality && *signal.success != (*quality >= 0.5)) {
+    return fail(ErrorKind::kUsage, "learning.signal",
+                "feedback: expected success and quality to agree, found {} and {}", *signal.success,
+                *quality);
+  }
   if (signal.correction.size() > kMaxCorrectionBytes || !utf8_is_valid(signal.correction)) {
     return fail(ErrorKind::kUsage, "learning.signal",
                 "correction: expected at most {} bytes of UTF-8, found {}", kMaxCorrectionBytes,
@@ -56,9 +71,16 @@ Result<TrajectoryId> Sona::record_trajectory(Trajectory trajectory, const Scope&
 }
 
 std::future<Result<TrajectoryId>> Sona::record_trajectory_async(Trajectory trajectory, const Scope& scope) {
-  return std::async(std::launch::async, [this, trajectory = std::move(trajectory), scope]() mutable {
-    return record_trajectory(std::move(trajectory), scope);
-  });
+  const auto promise = std::make_shared<std::promise<Result<TrajectoryId>>>();
+  auto future = promise->get_future();
+  const bool taken =
+      parts_->background->post([this, promise, trajectory = std::move(trajectory), scope]() mutable {
+        promise->set_value(record_trajectory(std::move(trajectory), scope));
+      });
+  if (!taken)
+    promise->set_value(
+        fail(ErrorKind::kBusy, "learning.queue_full", "trajectories: expected room, too many wait"));
+  return future;
 }
 
 Result<Trajectory> Sona::trajectory(const TrajectoryId& id, const Scope& scope) const {
@@ -70,23 +92,33 @@ void Sona::flush() {
   if (parts_->recorder) parts_->recorder->drain();
 }
 
-Result<TrajectoryId> Sona::trajectory_of(RequestId id, int choice) {
+Result<TrajectoryId> Sona::trajectory_of(RequestId id, const Scope& scope, int choice) {
+  if (!parts_->recorder) {
+    return fail(ErrorKind::kUsage, "learning.not_found",
+                "recorded answer: expected learning to be record, found off; nothing is recorded");
+  }
   flush();
   const std::lock_guard lock(parts_->recorded.mutex);
   const auto found = parts_->recorded.by_request.find({id, choice});
-  if (found == parts_->recorded.by_request.end()) return not_found("recorded answer");
+  if (found == parts_->recorded.by_request.end() || found->second.first != scope.tenant)
+    return not_found("recorded answer");
   return found->second.second;
 }
 
-Result<void> Sona::feedback(RequestId id, const Signal& signal, const Scope& scope) {
-  ASSIGN_OR_RETURN(const TrajectoryId trajectory, trajectory_of(id));
+Result<void> Sona::feedback(RequestId id, const Signal& signal, const Scope& scope, int choice) {
+  ASSIGN_OR_RETURN(const TrajectoryId trajectory, trajectory_of(id, scope, choice));
   return feedback(trajectory, signal, scope);
 }
 
 Result<void> Sona::feedback(const TrajectoryId& id, const Signal& signal, const Scope& scope) {
   RETURN_IF_ERROR(check_scope(scope));
   RETURN_IF_ERROR(check_signal(signal));
+  const std::lock_guard lock(parts_->feedback_mutex);
   ASSIGN_OR_RETURN(TrajectoryRecord record, parts_->store->trajectory(scope.tenant, id));
+  if (!signal.correction.empty() && record.body.steps.size() >= kMaxTrajectorySteps) {
+    return fail(ErrorKind::kUsage, "learning.trajectory", "correction: expected room, found {} steps",
+                record.body.steps.size());
+  }
   FeedbackRecord feedback;
   feedback.id = new_record_id();
   feedback.tenant = scope.tenant;
@@ -98,15 +130,7 @@ Result<void> Sona::feedback(const TrajectoryId& id, const Signal& signal, const 
   feedback.correction = signal.correction;
   feedback.time_us = now_us();
   ASSIGN_OR_RETURN(const bool is_new, parts_->store->put_feedback(feedback));
-  if (!is_new) return {};
-  if (const auto quality = quality_of(signal)) {
-    record.body.set_quality(*quality, signal.source);
-    record.quality = record.body.final_quality();
-    record.source = record.body.final_source();
-  }
-  if (!signal.correction.empty())
-    record.body.add_action(std::string(kCorrectionAction), {}, signal.correction);
-  return parts_->keep(record);
+  return parts_->apply_feedback(std::move(record), signal, is_new);
 }
 
 Result<std::vector<float>> Sona::embed(std::string_view text, const Scope& scope) {
@@ -116,6 +140,16 @@ Result<std::vector<float>> Sona::embed(std::string_view text, const Scope& scope
 
 Result<HookState> Sona::hook_state(std::string_view text) { return parts_->embedder->embed_hooks(text); }
 
+Result<HeadReport> Sona::train_head(const Scope& scope) {
+  RETURN_IF_ERROR(check_scope(scope));
+  return parts_->router->train_head(scope);
+}
+
+Result<void> Sona::begin_task(const Scope& scope, std::string name) {
+  RETURN_IF_ERROR(check_scope(scope));
+  return parts_->router->begin_task(scope, name);
+}
+
 Result<DeleteReport> Sona::delete_data(const std::string& tenant, const std::optional<std::string>& session) {
   RETURN_IF_ERROR(check_scope({.tenant = tenant, .session = session.value_or("")}));
   flush();
@@ -123,12 +157,18 @@ Result<DeleteReport> Sona::delete_data(const std::string& tenant, const std::opt
     const std::lock_guard lock(parts_->recorded.mutex);
     std::erase_if(parts_->recorded.by_request, [&](const auto& each) { return each.second.first == tenant; });
   }
-  return parts_->bank->delete_data(tenant, session);
+  RETURN_IF_ERROR(parts_->router->forget(tenant));  // a training that is going on writes nothing any more
+  ASSIGN_OR_RETURN(const DeleteReport report, parts_->bank->delete_data(tenant, session));
+  RETURN_IF_ERROR(parts_->router->forget(tenant));
+  if (session) RETURN_IF_ERROR(parts_->router->train_head({tenant, {}}));  // from what is left
+  return report;
 }
 
 Result<PatternId> ReasoningBank::store(const PatternItem& item, const Scope& scope) {
   RETURN_IF_ERROR(check_scope(scope));
-  return parts_->bank->store(item, scope);
+  ASSIGN_OR_RETURN(const PatternId id, parts_->bank->store(item, scope));
+  parts_->background->wake();
+  return id;
 }
 
 Result<std::vector<PatternHit>> ReasoningBank::search(std::string_view text, int k, const Scope& scope,
@@ -154,7 +194,12 @@ size_t ReasoningBank::size() const { return parts_->bank->size(); }
 size_t ReasoningBank::capacity() const { return parts_->bank->capacity(); }
 BankStatus ReasoningBank::status() const { return parts_->bank->status(); }
 
-Result<ConsolidateReport> PatternBank::consolidate() { return parts_->upkeep->consolidate(); }
+Result<ConsolidateReport> PatternBank::consolidate() {
+  ASSIGN_OR_RETURN(const ConsolidateReport report, parts_->upkeep->consolidate());
+  parts_->background->wake();
+  RETURN_IF_ERROR(parts_->bank->checkpoint());
+  return report;
+}
 
 std::optional<int> PatternBank::cluster_of(std::span<const float> embedding) const {
   const auto cluster = parts_->upkeep->cluster_of(embedding);
@@ -164,6 +209,46 @@ std::optional<int> PatternBank::cluster_of(std::span<const float> embedding) con
 Result<size_t> PatternBank::prune_to(size_t n) {
   return parts_->upkeep->prune_to(n).map([](const auto& report) { return report.n_before - report.n_after; });
 }
+
+Result<RoutingDecision> AgentRouter::route(std::string_view task, const RouteOptions& options) {
+  RETURN_IF_ERROR(check_scope(options.scope));
+  ASSIGN_OR_RETURN(RoutingDecision decision, parts_->router->route(task, options));
+  if (parts_->model->config.enable_agent_routing) parts_->record_decision(decision, options);
+  return decision;
+}
+
+Result<void> AgentRouter::feedback(const DecisionId& decision, const RouteOutcome& outcome,
+                                   const Scope& scope) {
+  RETURN_IF_ERROR(check_scope(scope));
+  RETURN_IF_ERROR(check_feedback_id(outcome.feedback_id));
+  RETURN_IF_ERROR(parts_->router->feedback(decision, outcome, scope));
+  if (parts_->model->config.enable_agent_routing) RETURN_IF_ERROR(parts_->record_outcome(decision, scope));
+  return {};
+}
+
+std::vector<AgentProfile> AgentRouter::agents() const { return parts_->router->registry().agents(); }
+
+Result<void> AgentRouter::set_agents(std::vector<AgentProfile> agents) {
+  const AgentRegistry now = parts_->router->registry();
+  ASSIGN_OR_RETURN(AgentRegistry next, AgentRegistry::create(std::move(agents), now.task_types(), "agents"));
+  return parts_->router->set_registry(std::move(next));
+}
+
+Result<size_t> AgentRouter::import_agents(const std::filesystem::path& path) {
+  ASSIGN_OR_RETURN(const auto agents, ruvltra::import_agents(path));
+  ASSIGN_OR_RETURN(AgentRegistry next, parts_->router->registry().with(agents, path.string()));
+  RETURN_IF_ERROR(parts_->router->set_registry(std::move(next)));
+  return agents.size();
+}
+
+Result<void> AgentRouter::remove_agent(std::string_view id) {
+  ASSIGN_OR_RETURN(AgentRegistry next, parts_->router->registry().without(id));
+  return parts_->router->set_registry(std::move(next));
+}
+
+std::string AgentRouter::agents_json() const { return to_json(parts_->router->registry().json()) + "\n"; }
+
+RouterStatus AgentRouter::status(const Scope& scope) const { return parts_->router->status(scope); }
 
 SonaStatus Sona::status() const {
   const SonaParts& p = *parts_;
@@ -196,6 +281,7 @@ SonaStatus Sona::status() const {
   status.n_cache_hits = cache.n_hits;
   status.n_cache_misses = cache.n_misses;
   status.bank = p.bank->status();
+  status.router = p.router->status();
   return status;
 }
 

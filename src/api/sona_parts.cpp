@@ -15,8 +15,9 @@ namespace {
 
 constexpr size_t kMaxNameBytes = 256;
 constexpr size_t kMaxTextBytes = 64 * 1024;
-constexpr size_t kMaxSteps = 1024;
 constexpr size_t kRecordedKept = 4096;
+constexpr size_t kMaxTasks = 1024;
+constexpr size_t kUpkeepItems = 64;  // a portion: a few milliseconds
 
 template <class... Args>
 tl::unexpected<Error> refuse(std::string_view id, fmt::format_string<Args...> format, Args&&... args) {
@@ -64,8 +65,9 @@ Result<void> check_trajectory(const Trajectory& t) {
   if (t.steps.empty()) {
     return refuse("learning.trajectory", "steps: expected at least one state or action, found none");
   }
-  if (t.steps.size() > kMaxSteps) {
-    return refuse("learning.trajectory", "steps: expected at most {}, found {}", kMaxSteps, t.steps.size());
+  if (t.steps.size() > kMaxTrajectorySteps) {
+    return refuse("learning.trajectory", "steps: expected at most {}, found {}", kMaxTrajectorySteps,
+                  t.steps.size());
   }
   for (const TrajectoryStep& step : t.steps) {
     if (step.kind == TrajectoryStep::Kind::kAction && step.name.empty())
@@ -156,7 +158,8 @@ Result<std::unique_ptr<SonaParts>> SonaParts::open(
     return pooled_states(model, text, layers);
   };
   const Sha256Digest& digest = model.weights.file_digest;
-  const auto basis_file = parts->folder / fmt::format("basis-{}.rvc", to_hex(digest).substr(0, 16));
+  const auto basis_file = parts->folder / fmt::format("basis-{}-{}.rvc", to_hex(digest).substr(0, 16),
+                                                      fmt::join(parts->hooks, "-"));
   ASSIGN_OR_RETURN(HookBasis basis, load_or_fit_basis(basis_file, digest, parts->hooks,
                                                       model.weights.shape.d_model, states, on_text));
   parts->embedder = std::make_unique<HiddenEmbedder>(std::move(basis), states);
@@ -169,7 +172,15 @@ Result<std::unique_ptr<SonaParts>> SonaParts::open(
   ASSIGN_OR_RETURN(parts->bank, Bank::open(*parts->store, *parts->embedder, *kernels, count_tokens,
                                            bank_options(config, parts->folder)));
   parts->upkeep = std::make_unique<PatternUpkeep>(*parts->bank);
+  Router::Options routing;
+  routing.ewc_lambda = static_cast<double>(config.sona_config.ewc_lambda);
+  routing.kernels = kernels;
+  ASSIGN_OR_RETURN(parts->router, Router::open(*parts->store, parts->embedder.get(), routing));
 
+  parts->background = std::make_unique<Background>(kMaxTasks, [bank = parts->bank.get()] {
+    const auto left = bank->work(kUpkeepItems);
+    return left && *left > 0;  // an error is met again at the next wake
+  });
   if (config.sona_config.learn != LearnMode::kOff) {
     parts->recorder = std::make_shared<Recorder>(
         config.sona_config.ring_capacity, config.sona_config.record_mb << 20,
@@ -180,9 +191,12 @@ Result<std::unique_ptr<SonaParts>> SonaParts::open(
 }
 
 SonaParts::~SonaParts() {
-  if (!recorder) return;
-  (void)model->loop->observe(nullptr, {});
-  recorder->stop();  // answers still being made hold the recorder, but find it closed
+  if (recorder) {
+    (void)model->loop->observe(nullptr, {});
+    recorder->stop();  // answers still being made hold the recorder, but find it closed
+  }
+  background.reset();
+  if (bank) (void)bank->checkpoint();  // a start without the file takes longer, nothing else
 }
 
 Result<TrajectoryRecord> SonaParts::to_record(Trajectory trajectory, const Scope& scope,
@@ -210,14 +224,15 @@ Result<TrajectoryRecord> SonaParts::to_record(Trajectory trajectory, const Scope
   return record;
 }
 
-Result<void> SonaParts::keep(const TrajectoryRecord& record) {
+Result<void> SonaParts::keep(const TrajectoryRecord& record, const TrajectoryRecord* before) {
   RETURN_IF_ERROR(store->put_trajectory(record));
   if (!model->config.enable_reasoning_bank) return {};
-  return bank->learn_from(record).map([](const auto&) {});
+  RETURN_IF_ERROR(bank->learn_from(record, before));
+  background->wake();
+  return {};
 }
 
 Result<void> SonaParts::record_answer(AnsweredRequest& answer) {
-  if (answer.reason != FinishReason::kStop && answer.reason != FinishReason::kLength) return {};
   const Tokenizer& tokenizer = model->tokenizer;
   const auto text_of = [&](std::span<const TokenId> tokens) {
     const std::string text = utf8_replace_invalid(tokenizer.decode(tokens, false));
@@ -247,6 +262,57 @@ Result<void> SonaParts::record_answer(AnsweredRequest& answer) {
     recorded.order.pop_front();
   }
   return {};
+}
+
+Result<void> SonaParts::apply_feedback(TrajectoryRecord record, const Signal& signal, bool is_new) {
+  const bool says_how_good = signal.quality || signal.success;
+  const double quality = signal.quality.value_or(signal.success.value_or(false) ? 1.0 : 0.0);
+  const auto is_there = [&](const TrajectoryStep& step) {
+    return step.name == kCorrectionAction && step.text == signal.correction;
+  };
+  const bool corrects = !signal.correction.empty() &&
+                        std::none_of(record.body.steps.begin(), record.body.steps.end(), is_there);
+  // Feedback that was stored before counts again only where its effect is missing: its process ended between.
+  const bool rates = says_how_good && (is_new || !record.quality);
+  if (!corrects && !rates) return {};
+  const TrajectoryRecord before = record;
+  if (rates) record.body.set_quality(quality, signal.source);
+  if (corrects) record.body.add_action(std::string(kCorrectionAction), {}, signal.correction);
+  RETURN_IF_ERROR(check_trajectory(record.body));
+  record.quality = record.body.final_quality();
+  record.source = record.body.final_source();
+  return keep(record, &before);
+}
+
+void SonaParts::record_decision(const RoutingDecision& decision, const RouteOptions& options) {
+  TrajectoryRecord record;
+  record.id = decision.id;
+  record.tenant = options.scope.tenant;
+  record.session = options.scope.session;
+  record.model_hash = model->weights.file_digest;
+  record.provenance = "router";
+  record.ended_us = now_us();
+  record.body = Trajectory(decision.task_type);
+  record.body.set_agent(decision.primary.id);
+  record.body.add_state({.text = decision.task});
+  record.body.add_action("route", {}, decision.primary.id);
+  record.split = split_of(record.body);
+  static_cast<void>(store->put_trajectory_async(std::move(record), [](const Result<void>&) {}).has_value());
+}
+
+Result<void> SonaParts::record_outcome(const DecisionId& decision, const Scope& scope) {
+  const std::lock_guard lock(feedback_mutex);
+  auto record = store->trajectory(scope.tenant, decision);
+  if (!record && record.error().id == "store.not_found")
+    return {};  // made before recording began, or too old
+  if (!record) return tl::unexpected<Error>(std::move(record.error()));
+  // As the router settled it: aliases resolved, replays of old feedback ignored.
+  ASSIGN_OR_RETURN(const DecisionRecord settled, store->decision(scope.tenant, decision));
+  record->body.set_agent(settled.outcome_agent.empty() ? settled.agent : settled.outcome_agent);
+  if (settled.outcome_quality) record->body.set_quality(*settled.outcome_quality, QualitySource::kCaller);
+  record->quality = record->body.final_quality();
+  record->source = record->body.final_source();
+  return store->put_trajectory(*record);
 }
 
 }  // namespace ruvltra

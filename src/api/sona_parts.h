@@ -14,13 +14,17 @@
 
 #include "api/model_parts.h"
 #include "ruvltra/sona.h"
+#include "sona/background.h"
 #include "sona/hidden_embedder.h"
 #include "sona/pattern_bank.h"
 #include "sona/reasoning_bank.h"
 #include "sona/recorder.h"
+#include "sona/router.h"
 #include "store/store.h"
 
 namespace ruvltra {
+
+inline constexpr size_t kMaxTrajectorySteps = 1024;
 
 // A folder of this process alone, removed with everything in it.
 class TemporaryFolder {
@@ -51,6 +55,7 @@ struct SonaParts {
   std::unique_ptr<HiddenEmbedder> embedder;
   std::unique_ptr<Bank> bank;
   std::unique_ptr<PatternUpkeep> upkeep;
+  std::unique_ptr<Router> router;
 
   // The trajectories of the latest answers recorded by themselves.
   struct Recorded {
@@ -58,6 +63,8 @@ struct SonaParts {
     std::map<std::pair<RequestId, int>, std::pair<std::string, TrajectoryId>> by_request;  // tenant and id
     std::deque<std::pair<RequestId, int>> order;
   } recorded;
+  std::mutex feedback_mutex;  // one feedback reads, changes and writes a trajectory at a time
+  std::unique_ptr<Background> background;
   std::shared_ptr<Recorder> recorder;  // last: its thread uses all of the above
 
   // Empty layers: the configured hooks, scaled.
@@ -69,8 +76,15 @@ struct SonaParts {
   // Fills a record's common fields, checks it, embeds what has text alone.
   Result<TrajectoryRecord> to_record(Trajectory trajectory, const Scope& scope, std::string provenance);
   // Puts it in the store and, where the model is configured so, makes bank items of it.
-  Result<void> keep(const TrajectoryRecord& record);
+  Result<void> keep(const TrajectoryRecord& record, const TrajectoryRecord* before = nullptr);
   Result<void> record_answer(AnsweredRequest& answer);
+  // A quality and a correction for a trajectory that is there; saying the same again changes nothing.
+  Result<void> apply_feedback(TrajectoryRecord record, const Signal& signal, bool is_new);
+  // A decision of the router is a trajectory under the decision's own id; its outcome replaces it. The
+  // embedding stays with the decision: no pass of the model. Written meanwhile; one that cannot be is lost,
+  // as is its decision, which RouterStatus counts.
+  void record_decision(const RoutingDecision& decision, const RouteOptions& options);
+  Result<void> record_outcome(const DecisionId& decision, const Scope& scope);
 };
 
 }  // namespace ruvltra

@@ -187,7 +187,7 @@ TEST_F(SonaTest, AnswersAreRecordedByThemselves) {
   request.treatment.session = "s1";
   Stream stream = std::move(*model.engine().stream(request));
   const Generation answer = stream.wait()[0];
-  const TrajectoryId id = *sona.trajectory_of(stream.id());
+  const TrajectoryId id = *sona.trajectory_of(stream.id(), {.tenant = "anna"});
   const Trajectory kept = *sona.trajectory(id, {.tenant = "anna"});
   EXPECT_EQ(kept.task_type, "chat");
   ASSERT_EQ(kept.steps.size(), 3u);
@@ -208,7 +208,7 @@ TEST_F(SonaTest, AnswersAreRecordedByThemselves) {
   cancelled.next();
   cancelled.cancel();
   cancelled.wait();
-  EXPECT_EQ(sona.trajectory_of(cancelled.id()).error().id, "learning.not_found");
+  EXPECT_EQ(sona.trajectory_of(cancelled.id(), {.tenant = "anna"}).error().id, "learning.not_found");
   EXPECT_EQ(sona.status().n_trajectories, 1u);
 }
 
@@ -294,6 +294,55 @@ TEST_F(SonaTest, ManyThreadsAtOnce) {
   sona.flush();
   EXPECT_EQ(sona.status().n_trajectories, 4u * 8 + 1);
   EXPECT_TRUE(sona.pattern_bank().consolidate());
+}
+
+// Many corrections of one answer at once: each is in the trajectory in the end, saying one again is nothing
+// new.
+TEST_F(SonaTest, NoAcknowledgedFeedbackIsLost) {
+  MediumModel model = load(folder, LearnMode::kOff);
+  ASSERT_TRUE(model.enable_sona());
+  Sona& sona = *model.sona();
+  const TrajectoryId id = *sona.record_trajectory(parser_task());
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&, i] {
+      for (int k = 0; k < 5; ++k) {
+        const std::string text = "correction " + std::to_string(i) + "." + std::to_string(k);
+        ASSERT_TRUE(sona.feedback(id, {.correction = text, .feedback_id = text}));
+        ASSERT_TRUE(sona.feedback(id, {.correction = text, .feedback_id = text}));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(sona.trajectory(id)->steps.size(), 2u + 20);
+  EXPECT_EQ(sona.feedback(id, {.quality = 0.9, .success = false}).error().id, "learning.signal");
+}
+
+TEST_F(SonaTest, WithoutRecordingFeedbackSaysWhy) {
+  MediumModel model = load(folder, LearnMode::kOff);
+  ASSERT_TRUE(model.enable_sona());
+  const Generation answer = *model.generate(kStory, params(4));
+  EXPECT_GT(answer.id, 0u);
+  const auto refused = model.sona()->feedback(answer.id, {.quality = 1});
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message.find("found off"), std::string::npos);
+}
+
+// The index of the bank is linked in the background, written at the end, and read at the next start.
+TEST_F(SonaTest, TheIndexFileIsWrittenAndRead) {
+  for (int start = 0; start < 3; ++start) {
+    MediumModel model = load(folder, LearnMode::kOff);
+    ASSERT_TRUE(model.enable_sona());
+    ReasoningBank& bank = model.sona()->reasoning_bank();
+    EXPECT_EQ(bank.size(), static_cast<size_t>(start * 20));
+    EXPECT_EQ(bank.status().last_rejected, "") << "start " << start;
+    for (int i = 0; i < 20; ++i) {
+      const std::string text = "item " + std::to_string(start) + "." + std::to_string(i);
+      ASSERT_TRUE(bank.store({.text = text, .when = "a task about " + text}));
+    }
+    model.disable_sona();
+    EXPECT_TRUE(std::filesystem::exists(folder / "bank.rvc"));
+  }
 }
 
 // Two owners of one folder are told apart, and the first is named.

@@ -26,6 +26,7 @@ Result<void> EngineLoop::observe(std::shared_ptr<RequestObserver> observer, std:
   }));
   RETURN_IF_ERROR(tapped);
   const std::lock_guard lock(inbox_->mutex);
+  observed_.store(observer != nullptr, std::memory_order_relaxed);
   inbox_->observer = std::move(observer);
   inbox_->hook_layers = std::move(layers);
   return {};

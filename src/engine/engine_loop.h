@@ -2,6 +2,7 @@
 // steps and is thread 0 of the thread pool; all others talk to it through a queue.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -80,9 +81,13 @@ class EngineLoop {
   // memory.exhausted, engine.stopped.
   Result<void> observe(std::shared_ptr<RequestObserver> observer, std::vector<int> layers);
 
+  bool observed() const { return observed_.load(std::memory_order_relaxed); }
+
   // Work of another kind that needs the loop's thread and memory: called once between every two steps until
   // it returns true. Waits for that. Errors: engine.stopped (busy); memory.exhausted if it threw bad_alloc.
   using Piece = std::function<bool(Runner&)>;
+  // Rows that such a piece should compute at most: few while answers are being made, whom it holds up.
+  size_t piece_rows() const;
   Result<void> between_steps(Piece piece);
 
  private:
@@ -214,6 +219,9 @@ class EngineLoop {
   std::vector<SideWork*> side_work_;
   std::vector<RequestId> ended_;  // requests without an open answer
   EngineStats now_;
+
+  std::atomic<bool> observed_{false};
+  std::atomic<size_t> n_running_{0};  // of the last step
 
   mutable std::mutex stats_mutex_;
   EngineStats stats_;

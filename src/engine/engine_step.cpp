@@ -375,7 +375,8 @@ void EngineLoop::end_answer(Active& active, size_t choice, FinishReason reason,
     --n_unfinished_;
     ended_.push_back(active.id);
   }
-  if (active.watch) tell_observer(active, choice, reason);
+  if (active.watch && (reason == FinishReason::kStop || reason == FinishReason::kLength))
+    tell_observer(active, choice, reason);
   active.stream->put({.choice = static_cast<int>(choice), .token = {}, .outcome = std::move(outcome)});
   ++(reason == FinishReason::kCancelled ? now_.n_cancelled
      : reason == FinishReason::kTimeout ? now_.n_timeouts
@@ -434,6 +435,7 @@ void EngineLoop::publish_stats() {
   const PageCounts pages = scheduler_.pages().counts();
   now_.n_queued = scheduled.n_waiting;
   now_.n_running = scheduled.n_running;
+  n_running_.store(scheduled.n_running, std::memory_order_relaxed);
   now_.n_preemptions = scheduled.n_preempted;
   now_.n_prefill_tokens = scheduled.prefill_rows;
   now_.n_decode_tokens = scheduled.decode_rows;

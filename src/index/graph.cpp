@@ -119,7 +119,7 @@ Result<void> Graph::fill(Slot slot, uint64_t id, uint32_t group, int level, cons
   std::copy(vector.codes.begin(), vector.codes.end(), codes(slot));
   std::copy(vector.values.begin(), vector.values.end(), this->vector(slot));
   this->id(slot) = id;
-  *at<uint32_t>(groups_, slot) = group;
+  std::atomic_ref(*at<uint32_t>(groups_, slot)).store(group, std::memory_order_relaxed);
   record.group = group;
   for (int l = 0; l <= level; ++l) write_links(slot, l, {});
   return {};

@@ -107,7 +107,11 @@ class Graph {
   }
   float* vector(Slot slot) const { return at<float>(vectors_, slot * padded_dim_); }
   uint64_t& id(Slot slot) const { return *at<uint64_t>(ids_, slot); }
-  uint32_t group(Slot slot) const { return *at<uint32_t>(groups_, slot); }
+  // Of a slot that may be filled meanwhile: only a hint until the state says kLive, then header().group
+  // counts.
+  uint32_t group(Slot slot) const {
+    return std::atomic_ref(*at<uint32_t>(groups_, slot)).load(std::memory_order_relaxed);
+  }
 
   SlotState state(Slot slot) const {
     return std::atomic_ref(header(slot).state).load(std::memory_order_acquire);

@@ -70,11 +70,13 @@ void offer_exact(const Graph& graph, Searcher& searcher, size_t n, Best& best) {
 void scan(const Graph& graph, Searcher& searcher, size_t k, const HnswFilter* filter) {
   constexpr size_t kTile = 32;
   Best best(searcher.candidates, k);
+  const Accept accept = accept_by(filter);
   const Slot end = graph.n_slots();
   size_t n = 0;
   for (Slot slot = 0; slot < end; ++slot) {
+    // The labels lie side by side: a narrow filter touches few of the records.
     if (filter != nullptr && graph.group(slot) != filter->group) continue;
-    if (graph.state(slot) != SlotState::kLive) continue;
+    if (!accept(graph, slot)) continue;
     searcher.fresh[n++] = slot;
     if (n < kTile) continue;
     offer_exact(graph, searcher, n, best);

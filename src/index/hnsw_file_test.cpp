@@ -26,7 +26,7 @@ HnswSource source_at(uint64_t sequence) {
 
 struct Fixture {
   HnswParams params;
-  SyntheticVectors vectors = make_synthetic_vectors(VectorLaw::kClustered, 1500, 40, 72, 3);
+  SyntheticVectors vectors = make_synthetic_vectors(VectorLaw::kClustered, 750, 40, 72, 3);
   HnswIndex index = make();
 
   HnswIndex make() {
@@ -34,10 +34,10 @@ struct Fixture {
     params.capacity = 2000;
     params.scan_crossover = 0;
     HnswIndex made = std::move(*HnswIndex::create(params, kernels()));
-    for (size_t i = 0; i < 1200; ++i) {
+    for (size_t i = 0; i < 600; ++i) {
       EXPECT_TRUE(made.insert(i, vectors.vector(i), static_cast<uint32_t>(i % 3)));
     }
-    for (size_t i = 0; i < 200; ++i) EXPECT_TRUE(made.erase(5 * i));
+    for (size_t i = 0; i < 100; ++i) EXPECT_TRUE(made.erase(5 * i));
     while (!made.sweep(500)) {
     }
     for (size_t i = 0; i < 50; ++i) EXPECT_TRUE(made.erase(5 * i + 1));
@@ -77,11 +77,11 @@ TEST(HnswFile, ComesBackTheSame) {
   EXPECT_EQ(copy.save(source_at(9)).value(), bytes);
   // It goes on living: free slots are filled, tombstones swept, ids known.
   EXPECT_EQ(copy.insert(2, f.vectors.vector(2)).error().id, "index.duplicate_id");
-  for (size_t i = 1200; i < 1500; ++i) ASSERT_TRUE(copy.insert(i, f.vectors.vector(i)));
+  for (size_t i = 600; i < 750; ++i) ASSERT_TRUE(copy.insert(i, f.vectors.vector(i)));
   while (!copy.sweep(500)) {
   }
   EXPECT_EQ(copy.stats().tombstones, 0u);
-  EXPECT_EQ(copy.size(), 950u + 300u);
+  EXPECT_EQ(copy.size(), 450u + 150u);
 }
 
 TEST(HnswFile, EmptyIndex) {
@@ -127,7 +127,7 @@ TEST(HnswFile, OnlyOfTheDatabaseAsItIs) {
     EXPECT_EQ(error(other, source_at(9)), "index.file_params");
   }
   HnswParams small = f.params;
-  small.capacity = 1100;
+  small.capacity = 500;
   EXPECT_EQ(error(small, source_at(9)), "index.file_count");
   HnswParams other = f.params;
   other.ef_search = 100;
@@ -138,7 +138,7 @@ TEST(HnswFile, OnlyOfTheDatabaseAsItIs) {
 // Full runs: RUVLTRA_DAMAGED_FILES=100000 (or `ruvltra eval hnsw-file`).
 TEST(HnswFile, DamageIsDetected) {
   const char* text = std::getenv("RUVLTRA_DAMAGED_FILES");
-  const uint64_t count = text != nullptr ? std::strtoull(text, nullptr, 10) : 10'000;
+  const uint64_t count = text != nullptr ? std::strtoull(text, nullptr, 10) : 3000;
   const auto report = damage_index_files(count, 1, kernels());
   ASSERT_TRUE(report) << report.error().message;
   EXPECT_EQ(report->n_files, count);

@@ -72,7 +72,8 @@ Result<std::vector<AgentProfile>> agents_of(const Json& document, std::string_vi
     return fail("routing.registry", "{}: agents: expected a list, found {}", source, list->type_name());
   }
   if (list->size() > kMaxAgents) {
-    return fail("routing.registry", "{}: expected at most {} agents, found {}", source, kMaxAgents, list->size());
+    return fail("routing.registry", "{}: expected at most {} agents, found {}", source, kMaxAgents,
+                list->size());
   }
   std::vector<AgentProfile> agents;
   for (const Json& item : *list) {
@@ -106,7 +107,8 @@ Result<void> read_markdown(const fs::path& path, std::vector<AgentProfile>& agen
   auto checked = AgentRegistry::create({agent}, AgentRegistry::defaults().task_types(), place);
   if (!checked) return tl::unexpected<Error>(std::move(checked).error());
   const auto [it, fresh] = places.emplace(agent.id, place);
-  if (!fresh) return fail("routing.registry", "{}: \"{}\" is the name at {} already", place, agent.id, it->second);
+  if (!fresh)
+    return fail("routing.registry", "{}: \"{}\" is the name at {} already", place, agent.id, it->second);
   if (agents.size() >= kMaxAgents) {
     return fail("routing.registry", "{}: expected at most {} agents", place, kMaxAgents);
   }
@@ -128,7 +130,8 @@ Result<std::vector<fs::path>> markdown_files(const fs::path& folder) {
   fs::recursive_directory_iterator it(root, error), end;
   while (!error && it != end) {
     if (++n_entries > kMaxFolderEntries) {
-      return fail("routing.registry", "{}: expected at most {} files and folders", root.string(), kMaxFolderEntries);
+      return fail("routing.registry", "{}: expected at most {} files and folders", root.string(),
+                  kMaxFolderEntries);
     }
     if (it.depth() >= kMaxFolderDepth) it.disable_recursion_pending();
     const fs::path& path = it->path();
@@ -156,8 +159,8 @@ Result<std::vector<AgentProfile>> import_agents_json(std::string_view text, std:
 
 Result<std::vector<AgentProfile>> import_agents_toml(std::string_view text, std::string_view source) {
   if (text.size() > kMaxImportBytes || nests_too_deep(text)) {
-    return fail("routing.registry", "{}: expected at most {} bytes and {} nested brackets", source, kMaxImportBytes,
-                kMaxTomlDepth);
+    return fail("routing.registry", "{}: expected at most {} bytes and {} nested brackets", source,
+                kMaxImportBytes, kMaxTomlDepth);
   }
   toml::value root;
   try {
@@ -166,7 +169,7 @@ Result<std::vector<AgentProfile>> import_agents_toml(std::string_view text, std:
   } catch (const std::exception& error) {
     std::string first(error.what());
     std::replace(first.begin(), first.end(), '\n', ' ');
-    return fail("routing.registry", "{}: {}", source, quoted(first, 400));
+    return fail("routing.registry", "{}: {}", source, ruvltra::quoted(first, 400));
   }
   ASSIGN_OR_RETURN(const Json document, json_of(root, source));
   return agents_of(document, source);
@@ -178,7 +181,8 @@ Result<std::vector<AgentProfile>> import_folder(const fs::path& folder) {
   std::map<std::string, std::string> places;
   for (const fs::path& file : files) RETURN_IF_ERROR(read_markdown(file, agents, places));
   if (agents.empty()) {
-    return fail("routing.registry", "{}: expected Markdown files with front matter, found none", folder.string());
+    return fail("routing.registry", "{}: expected Markdown files with front matter, found none",
+                folder.string());
   }
   return agents;
 }

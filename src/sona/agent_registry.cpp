@@ -45,7 +45,8 @@ Result<void> check_text(std::string_view text, std::string_view id, std::string_
   return {};
 }
 
-Result<void> check_texts(const std::vector<std::string>& texts, std::string_view id, std::string_view source) {
+Result<void> check_texts(const std::vector<std::string>& texts, std::string_view id,
+                         std::string_view source) {
   if (texts.size() > kMaxAgentExamples) {
     return fail("routing.registry", "{}: {}: examples: expected at most {}, found {}", source, id,
                 kMaxAgentExamples, texts.size());
@@ -61,7 +62,8 @@ Result<std::string> text_field(const Json& value, std::string_view source, std::
   const auto it = value.find(name);
   if (it == value.end() || it->is_null()) return std::string();
   if (!it->is_string()) {
-    return fail("routing.registry", "{}: {}: {}: expected a text, found {}", source, id, name, it->type_name());
+    return fail("routing.registry", "{}: {}: {}: expected a text, found {}", source, id, name,
+                it->type_name());
   }
   return it->get<std::string>();
 }
@@ -77,7 +79,8 @@ Result<std::vector<std::string>> list_field(const Json& value, std::string_view 
   }
   for (const Json& item : *it) {
     if (!item.is_string()) {
-      return fail("routing.registry", "{}: {}: {}: expected texts, found {}", source, id, name, item.type_name());
+      return fail("routing.registry", "{}: {}: {}: expected texts, found {}", source, id, name,
+                  item.type_name());
     }
     out.push_back(item.get<std::string>());
   }
@@ -170,10 +173,11 @@ Result<AgentRegistry> AgentRegistry::parse(std::string_view json, std::string_vi
   return create(std::move(agents), std::move(types), source);
 }
 
-Result<AgentRegistry> AgentRegistry::create(std::vector<AgentProfile> agents, std::vector<TaskType> task_types,
-                                            std::string_view source) {
+Result<AgentRegistry> AgentRegistry::create(std::vector<AgentProfile> agents,
+                                            std::vector<TaskType> task_types, std::string_view source) {
   if (agents.empty() || agents.size() > kMaxAgents) {
-    return fail("routing.registry", "{}: expected 1 to {} agents, found {}", source, kMaxAgents, agents.size());
+    return fail("routing.registry", "{}: expected 1 to {} agents, found {}", source, kMaxAgents,
+                agents.size());
   }
   if (task_types.empty() || task_types.size() > kMaxTaskTypes) {
     return fail("routing.registry", "{}: expected 1 to {} task types, found {}", source, kMaxTaskTypes,
@@ -262,8 +266,7 @@ Json AgentRegistry::json() const {
   Json agents = Json::array(), types = Json::array();
   for (const AgentProfile& agent : agents_) agents.push_back(agent_to_json(agent));
   for (const TaskType& type : task_types_) {
-    types.push_back(
-        Json{{"id", type.id}, {"description", type.description}, {"examples", type.examples}});
+    types.push_back(Json{{"id", type.id}, {"description", type.description}, {"examples", type.examples}});
   }
   return Json{{"agents", std::move(agents)}, {"task_types", std::move(types)}};
 }

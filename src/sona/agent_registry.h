@@ -1,5 +1,5 @@
-// The agents a task can be routed to. They are data: bundled (data/learning/agents.json), imported, persisted;
-// nothing in the code knows one by name (docs/routing.md).
+// The agents a task can be routed to. They are data: bundled (data/learning/agents.json), imported,
+// persisted; nothing in the code knows one by name (docs/routing.md).
 #pragma once
 
 #include <cstdint>

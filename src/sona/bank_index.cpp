@@ -104,15 +104,16 @@ Result<void> BankIndex::insert(const BankVector& vector) {
   const std::lock_guard changing(change_);
   const auto into = [&](HnswIndex& index, bool append) -> Result<void> {
     if (index.contains(vector.key)) return {};  // replace() has read it from the store already
-    if (append) return index.append(vector.key, vector.values, vector.group);
-    auto inserted = index.insert(vector.key, vector.values, vector.group);
-    if (!inserted && inserted.error().id == "index.full") {
-      // Full of erased slots: the bank itself never holds more than its capacity.
-      while (!index.sweep(kLinkAtOnce)) {
-      }
-      return index.insert(vector.key, vector.values, vector.group);
+    auto inserted = append ? index.append(vector.key, vector.values, vector.group)
+                           : index.insert(vector.key, vector.values, vector.group);
+    if (inserted || inserted.error().id != "index.full") return inserted;
+    // Full of erased slots: the bank itself never holds more than its capacity. Slots become free when all
+    // that wait are linked and no link leads to them.
+    while (index.link_pending(kLinkAtOnce) > 0) {
     }
-    return inserted;
+    while (!index.sweep(kLinkAtOnce)) {
+    }
+    return index.insert(vector.key, vector.values, vector.group);
   };
   // While others wait to be linked, an insertion would link all of them first or stand before them: it waits
   // too.

@@ -2,6 +2,7 @@
 // similarities. Tests only.
 #pragma once
 
+#include <atomic>
 #include <cmath>
 #include <functional>
 #include <map>
@@ -73,6 +74,7 @@ class MemoryStore final : public Store {
   void fail_writes(bool on) { fail_ = on; }
   void before_change(std::function<void()> call) { before_change_ = std::move(call); }
   size_t most_rows() const { return most_rows_; }
+  size_t n_reads() const { return n_reads_; }
   std::map<PatternId, PatternRecord> rows() {
     const std::lock_guard lock(mutex_);
     return rows_;
@@ -83,6 +85,7 @@ class MemoryStore final : public Store {
   }
   Result<PatternRecord> pattern(const PatternId& id) override {
     const std::lock_guard lock(mutex_);
+    ++n_reads_;
     const auto at = rows_.find(id);
     if (at == rows_.end()) return fail("store.not_found", "no such pattern");
     return at->second;
@@ -154,6 +157,7 @@ class MemoryStore final : public Store {
     return no();
   }
   Result<void> put_decision(const DecisionRecord&) override { return no(); }
+  Result<void> put_decision_async(DecisionRecord, std::function<void(Result<void>)>) override { return no(); }
   Result<DecisionRecord> decision(std::string_view, const DecisionId&) override { return no(); }
   Result<bool> put_outcome(const DecisionRecord&, const FeedbackRecord&) override { return no(); }
   Result<void> each_decision(std::string_view, const std::function<bool(const DecisionRecord&)>&) override {
@@ -188,7 +192,7 @@ class MemoryStore final : public Store {
   std::map<PatternId, PatternRecord> rows_;
   std::vector<ClusterRecord> clusters_;
   uint64_t sequence_ = 0;
-  size_t most_rows_ = 0;
+  size_t most_rows_ = 0, n_reads_ = 0;
 };
 
 }  // namespace ruvltra

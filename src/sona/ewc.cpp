@@ -111,6 +111,11 @@ void PageHinkley::restart() {
 
 bool PageHinkley::add(double value) {
   if (n_ == 0) n_suspect_ = 0;
+  if (since_alarm_ > 0) ++since_alarm_;
+  if (passing_ > 0) {
+    if (--passing_ == 0) n_suspect_ = 0;
+    return false;
+  }
   ++n_;
   if (n_ > options_.warm_up) {
     const double deviation = std::max(std::sqrt(variance_), options_.min_deviation);
@@ -122,9 +127,14 @@ bool PageHinkley::add(double value) {
       n_suspect_ = 0;
     }
     if (sum_ - minimum_ > options_.threshold) {
-      const size_t suspects = n_suspect_;
-      restart();
-      n_suspect_ = suspects;
+      const bool again = since_alarm_ > 0 && since_alarm_ <= 4 * options_.cool_down;
+      if (options_.cool_down == 0 || again) {
+        restart();
+      } else {
+        sum_ = minimum_ = 0;
+        passing_ = options_.cool_down;
+      }
+      since_alarm_ = again ? 0 : 1;
       return true;
     }
     if (suspect()) return false;

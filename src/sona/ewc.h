@@ -70,9 +70,9 @@ class Ewc {
 
  private:
   double lambda_ = 0;
-  std::vector<float> anchor_;      // B*
-  std::vector<double> total_;      // F*
-  std::vector<double> run_;        // F_run
+  std::vector<float> anchor_;  // B*
+  std::vector<double> total_;  // F*
+  std::vector<double> run_;    // F_run
   uint32_t n_batches_ = 0;
   bool has_anchor_ = false;
 };
@@ -84,17 +84,20 @@ class Ewc {
 class PageHinkley {
  public:
   struct Options {
-    double slack = 0.5;       // deviations above the mean that are no rise
-    double threshold = 8;     // alarm if the sum stands so far above its minimum
-    double memory = 0.99;     // of the running mean and variance
-    size_t warm_up = 16;      // values that only set the mean
+    double slack = 0.5;    // deviations above the mean that are no rise
+    double threshold = 8;  // alarm if the sum stands so far above its minimum
+    double memory = 0.99;  // of the running mean and variance
+    size_t warm_up = 16;   // values that only set the mean
     double min_deviation = 0.05;
-    double clip = 6;          // one value counts at most so many deviations
+    double clip = 6;       // one value counts at most so many deviations
+    size_t cool_down = 0;  // values after an alarm that are passed over
   };
   PageHinkley() : PageHinkley(Options{}) {}
   explicit PageHinkley(const Options& options) : options_(options) {}
 
-  // True: alarm. It starts anew with the next value.
+  // True: alarm. Without a cool-down it starts anew with the next value. With one, what came before stays the
+  // measure: after a false alarm the next rise is not taken for normal. A second alarm soon after is a new
+  // level, and it starts anew.
   bool add(double value);
   // Values since the sum last stood at its minimum: where a rise began, if there is one.
   size_t n_suspect() const { return n_suspect_; }
@@ -104,6 +107,8 @@ class PageHinkley {
   void restart();
   Options options_;
   size_t n_ = 0;
+  size_t passing_ = 0;      // values left of the cool-down
+  size_t since_alarm_ = 0;  // values; 0: there was none
   double mean_ = 0, variance_ = 0;
   double sum_ = 0, minimum_ = 0;
   size_t n_suspect_ = 0;

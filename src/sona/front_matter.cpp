@@ -38,11 +38,12 @@ Result<std::string> quoted_scalar(std::string_view value, std::string_view where
       out += c;
     }
   }
-  if (i >= value.size()) return fail("routing.front_matter", "{}: expected the quote to end on its line", where);
+  if (i >= value.size())
+    return fail("routing.front_matter", "{}: expected the quote to end on its line", where);
   const std::string_view tail = trim(value.substr(i + 1));
   if (!tail.empty() && tail.front() != '#') {
     return fail("routing.front_matter", "{}: expected nothing after the quoted text, found \"{}\"", where,
-                quoted(tail));
+                ruvltra::quoted(tail));
   }
   return out;
 }
@@ -52,7 +53,7 @@ Result<std::string> scalar(std::string_view value, std::string_view where) {
   if (value.front() == '"' || value.front() == '\'') return quoted_scalar(value, where);
   if (std::string_view("|>[]{}&*!%@`").find(value.front()) != std::string_view::npos) {
     return fail("routing.front_matter", "{}: expected a plain text on one line, found \"{}\"", where,
-                quoted(value, 24));
+                ruvltra::quoted(value, 24));
   }
   if (const size_t comment = value.find(" #"); comment != std::string_view::npos) {
     value = trim(value.substr(0, comment));

@@ -126,6 +126,16 @@ TEST(KMeans, NoClusterStaysEmpty) {
   }
 }
 
+// A configuration found by search, in which a cluster loses all its points in a step.
+TEST(KMeans, AnEmptiedClusterStartsAgain) {
+  std::mt19937 random(3439);
+  std::vector<float> points(6 * 2);
+  for (float& x : points) x = static_cast<float>(random() % 12);
+  const KMeans found = k_means(points, 2, {.k = 3, .seed = 3439});
+  for (const uint64_t n : found.n_members) EXPECT_GT(n, 0u);
+  EXPECT_NEAR(found.inertia, inertia_of(points, found), 1e-6);
+}
+
 TEST(KMeans, FewerDistinctPointsThanClusters) {
   std::vector<float> points;
   for (int i = 0; i < 30; ++i) points.insert(points.end(), {static_cast<float>(i % 3), 1.f});

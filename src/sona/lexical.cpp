@@ -11,12 +11,12 @@ namespace ruvltra {
 namespace {
 
 // Chosen by cross-validation over the bundled registry's own texts (docs/routing.md).
-constexpr double kSaturation = 3;         // k1
-constexpr double kLengthSingle = 0.4;     // b of one text
-constexpr double kLengthLabel = 0.3;      // b of all texts of a label
-constexpr double kBestTextWeight = 0.5;   // of the best single text beside the label as a whole
-constexpr double kPairWeight = 0.2;       // of neighbouring words in the hashed vector
-constexpr double kProfileShare = 0.8;     // of the label scores in the length of the profile
+constexpr double kSaturation = 3;        // k1
+constexpr double kLengthSingle = 0.4;    // b of one text
+constexpr double kLengthLabel = 0.3;     // b of all texts of a label
+constexpr double kBestTextWeight = 0.5;  // of the best single text beside the label as a whole
+constexpr double kPairWeight = 0.2;      // of neighbouring words in the hashed vector
+constexpr double kProfileShare = 0.8;    // of the label scores in the length of the profile
 constexpr size_t kRootLetters = 4;
 
 uint64_t hash_of(std::string_view a, std::string_view b = {}) {
@@ -153,11 +153,11 @@ std::vector<double> LexicalIndex::scores(std::span<const std::string> words, int
     const Presence presence = presence_of(it->second, without);
     const double rarity = idf(presence.n_labels);
     for (const auto& [label, frequency] : presence.in_label) {
-      whole[label] +=
-          rarity * saturated(frequency, label_lengths_[label], mean_label_length_, kLengthLabel);
+      whole[label] += rarity * saturated(frequency, label_lengths_[label], mean_label_length_, kLengthLabel);
     }
     for (const Posting& p : it->second.postings) {
-      single[p.document] += rarity * saturated(p.frequency, lengths_[p.document], mean_length_, kLengthSingle);
+      single[p.document] +=
+          rarity * saturated(p.frequency, lengths_[p.document], mean_length_, kLengthSingle);
     }
   }
   for (size_t d = 0; d < single.size(); ++d) {

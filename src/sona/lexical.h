@@ -46,8 +46,8 @@ class LexicalIndex {
   // log P(label): softmax of sharpness x score.
   std::vector<double> log_probabilities(std::span<const std::string> words, double sharpness) const;
 
-  // Signed feature hashing (Weinberger et al. 2009) of TF-IDF over words and pairs of neighbours; unit length,
-  // or all 0 for no words. (kLexicalDim)
+  // Signed feature hashing (Weinberger et al. 2009) of TF-IDF over words and pairs of neighbours; unit
+  // length, or all 0 for no words. (kLexicalDim)
   std::vector<float> hashed(std::span<const std::string> words) const;
 
   // Like hashed(), with the scores against all labels beside the words: texts that point at the same label

@@ -1,6 +1,7 @@
 #include "sona/pattern_bank.h"
 
 #include <algorithm>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -200,17 +201,19 @@ Result<void> PatternUpkeep::recluster(ConsolidateReport& report) {
     clusters[c].n_members = found.n_members[c];
   }
   const auto write = [&]() -> Result<void> {
+    // Items that came since they were read have no number, rather than one of the old clustering.
+    std::map<PatternId, int32_t> numbers;
+    for (size_t i = 0; i < items.size(); ++i) numbers[items[i].id] = found.member[i];
     std::vector<std::pair<PatternId, int32_t>> members;
     {
       const std::lock_guard lock(bank_.mutex_);
-      for (size_t i = 0; i < items.size(); ++i) {
-        if (bank_.find(items[i].id) != nullptr) members.emplace_back(items[i].id, found.member[i]);
+      for (const auto& [key, entry] : bank_.entries_) {
+        const auto at = numbers.find(entry.id);
+        members.emplace_back(entry.id, at == numbers.end() ? -1 : at->second);
       }
     }
     RETURN_IF_ERROR(bank_.store_.replace_clusters(clusters, members));
     const std::lock_guard lock(bank_.mutex_);
-    for (auto& [key, entry] : bank_.entries_) entry.cluster = -1;
-    for (const auto& [id, cluster] : members) bank_.find(id)->cluster = cluster;
     bank_.clustering_ = clustering->centroids.empty() ? nullptr : std::move(clustering);
     return {};
   };

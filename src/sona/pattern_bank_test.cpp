@@ -145,6 +145,11 @@ TEST_F(PatternBankTest, ClustersAreReplacedNotAppendedAndFollowTheTopics) {
     EXPECT_GT(report->inertia, 0.1);
     EXPECT_LT(report->inertia, 0.6);  // 1 - 0.85^2 = 0.28 where every topic is a cluster
   }
+  // An item with the number of a clustering that is gone gets another.
+  PatternRecord stray = store.rows().begin()->second;
+  stray.cluster = 77;
+  ASSERT_TRUE(store.put_patterns(std::vector{stray}).has_value());
+  ASSERT_TRUE(patterns.consolidate().has_value());
   std::map<int32_t, uint64_t> members;
   const auto rows = store.rows();
   for (const auto& [id, row] : rows) {
@@ -179,6 +184,18 @@ TEST_F(PatternBankTest, PruneKeepsTheBest) {
   const ConsolidateReport empty = consolidate();
   EXPECT_EQ(empty.n_clusters, 0u);
   EXPECT_EQ(empty.recall_after, 1);
+}
+
+// Far more rows than an index of the new capacity has room for.
+TEST_F(PatternBankTest, MuchLowerCapacityAtTheNextStart) {
+  fill_store(3000, 5);
+  BankOptions options;
+  options.capacity = 7;
+  open(options);
+  ASSERT_NE(bank, nullptr);
+  EXPECT_EQ(bank->size(), 7u);
+  EXPECT_EQ(store.rows().size(), 7u);
+  EXPECT_EQ(bank->status().index_rows, 7u);
 }
 
 TEST_F(PatternBankTest, ConsolidationBesideUse) {
@@ -278,6 +295,12 @@ TEST_F(PatternBankTest, DamagedForeignAndStaleIndexFilesAreDropped) {
     put(good.substr(0, n));
     expect_rebuilt("cut at " + std::to_string(n));
   }
+  // The same ids, one vector changed: only the checksum can tell.
+  put(good);
+  PatternRecord changed = store.rows().begin()->second;
+  changed.embedding = embedder.embed("else", "")->values;
+  ASSERT_TRUE(store.put_patterns(std::vector{changed}).has_value());
+  expect_rebuilt("another vector of the same id");
   put(good);
   embedder.set_space(9);  // the rows are of space 1: none is indexed
   open();

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/fail.h"
+#include "base/sha256.h"
 #include "base/utf8.h"
 
 namespace ruvltra {
@@ -67,8 +68,24 @@ std::string action_list(const TrajectoryRecord& record) {
 
 }  // namespace
 
+PatternId pattern_id_of(const TrajectoryId& trajectory, const PatternItem& item) {
+  Sha256 hash;
+  hash.update(trajectory.bytes);
+  const auto kind = static_cast<uint8_t>(item.kind);
+  hash.update({&kind, 1});
+  hash.update({reinterpret_cast<const uint8_t*>(item.text.data()), item.text.size()});
+  const Sha256Digest digest = hash.finish();
+  PatternId id = trajectory;
+  std::copy_n(digest.begin(), 8, id.bytes.begin() + 8);
+  return id;
+}
+
 bool is_failure(const TrajectoryRecord& record) {
   const VerdictKind verdict = record.body.verdict.kind;
+  const bool is_said =
+      record.quality && (record.source == QualitySource::kPerson || record.source == QualitySource::kTest ||
+                         record.source == QualitySource::kChecker || record.source == QualitySource::kCaller);
+  if (is_said) return *record.quality == 0 || (verdict == VerdictKind::kFailure && *record.quality < 0.5);
   return verdict == VerdictKind::kFailure || (verdict == VerdictKind::kNone && record.quality == 0.0);
 }
 

@@ -24,7 +24,8 @@ inline constexpr size_t kMaxPatternsPerTrajectory = 3;
 // The step whose text replaces the answer before it: what a person made of it.
 inline constexpr std::string_view kCorrectionAction = "correction";
 
-// A failure is said to be one, or nobody said anything and the quality is 0.
+// A quality that somebody gave decides: 0, or below 0.5 where the verdict is failure, too. Without one the
+// verdict decides, and without that a quality of 0.
 bool is_failure(const TrajectoryRecord& record);
 
 // At most kMaxPatternsPerTrajectory items, best first:
@@ -37,6 +38,10 @@ bool is_failure(const TrajectoryRecord& record);
 // is the first state's text, the title its first line. Errors: those of `count_tokens`.
 Result<std::vector<PatternItem>> extract_patterns(const TrajectoryRecord& record, double quality_threshold,
                                                   const TokenCounter& count_tokens);
+
+// The id of an item that a trajectory leaves behind: the trajectory's time, and a digest of what it says. The
+// same item has the same id, however often it is extracted.
+PatternId pattern_id_of(const TrajectoryId& trajectory, const PatternItem& item);
 
 // `text` if it has at most `max_tokens` tokens and `max_bytes` bytes, else its longest beginning (found by
 // bisection, at a code point, and at the end of a word where there is one) with " ..." behind it that does.

@@ -96,7 +96,6 @@ void Bank::add_entry(const PatternRecord& record, bool taken) {
   entry.lcb = beta_lcb(entry.beta);
   entry.last_used_us = record.last_used_us;
   entry.uses = record.uses;
-  entry.cluster = record.cluster;
   entry.vector_checksum = vector_of(record, entry.group).checksum();
   if (!taken) ranked_.insert(rank_of(entry));
   if (entry.space != space_) other_space_.insert(entry.id);
@@ -124,6 +123,7 @@ Result<void> Bank::load() {
     PatternRecord& row = rows.emplace_back(record);
     row.title.clear();
     row.text.clear();
+    row.when.clear();
     row.origins.clear();
     return true;
   }));
@@ -136,6 +136,8 @@ Result<void> Bank::load() {
     entries_.clear();
     ranked_.clear();
     other_space_.clear();
+    groups_.clear();
+    used_groups_.clear();
     texts_.clear();
     text_at_.clear();
     text_bytes_ = 0;
@@ -149,9 +151,12 @@ Result<void> Bank::load() {
          rank != ranked_.end() && entries_.size() - surplus.size() > options_.capacity; ++rank) {
       surplus.push_back(rank->id);
     }
-    for (PatternRecord& row : rows) {
+    // The index has no room for more than the capacity and what is erased of it.
+    const std::set<PatternId> leaving(surplus.begin(), surplus.end());
+    for (const PatternRecord& row : rows) {
       const Entry* entry = find(row.id);
-      if (entry != nullptr && entry->space == space) vectors.push_back(vector_of(row, group_of(row.tenant)));
+      if (entry != nullptr && entry->space == space && !leaving.contains(row.id))
+        vectors.push_back(vector_of(row, group_of(row.tenant)));
     }
     auto clustering = std::make_shared<Clustering>();
     clustering->space = space;
@@ -322,6 +327,14 @@ Result<void> Bank::insert(std::vector<PatternRecord> records) {
   if (records.size() > options_.capacity) records.resize(options_.capacity);
   if (records.empty()) return {};
   const Change change(*this);
+  {
+    // Under the change: the clustering is not replaced before these are in the store.
+    const std::lock_guard lock(mutex_);
+    for (PatternRecord& record : records) {
+      if (clustering_ == nullptr || clustering_->space != record.space) continue;
+      record.cluster = nearest_centroid(clustering_->centroids, record.embedding);
+    }
+  }
   for (;;) {
     std::vector<PatternId> victims;
     int64_t net = 0;
@@ -364,10 +377,6 @@ Result<PatternRecord> Bank::make_record(const PatternItem& item, const Scope& sc
   if (record.origins.size() > kMaxOrigins) record.origins.resize(kMaxOrigins);
   record.provenance = item.provenance;
   record.pinned = item.pinned;
-  const std::lock_guard lock(mutex_);
-  if (clustering_ != nullptr && clustering_->space == record.space) {
-    record.cluster = nearest_centroid(clustering_->centroids, record.embedding);
-  }
   return record;
 }
 
@@ -380,18 +389,48 @@ Result<PatternId> Bank::store(const PatternItem& item, const Scope& scope) {
   return id;
 }
 
-Result<std::vector<PatternId>> Bank::learn_from(const TrajectoryRecord& trajectory) {
+Result<std::vector<PatternId>> Bank::learn_from(const TrajectoryRecord& trajectory,
+                                                const TrajectoryRecord* before) {
   ASSIGN_OR_RETURN(const auto items, extract_patterns(trajectory, options_.quality_threshold, count_tokens_));
   std::vector<PatternRecord> records;
   std::vector<PatternId> ids;
   for (const PatternItem& item : items) {
-    if (records.size() == options_.capacity) break;
+    if (ids.size() == options_.capacity) break;
+    const PatternId id = pattern_id_of(trajectory.id, item);
+    if (std::find(ids.begin(), ids.end(), id) != ids.end()) continue;
+    ids.push_back(id);
+    {
+      const std::lock_guard lock(mutex_);
+      if (find(id) != nullptr) continue;
+    }
     ASSIGN_OR_RETURN(auto record, make_record(item, {trajectory.tenant, trajectory.session}));
-    ids.push_back(record.id);
+    record.id = id;
     records.push_back(std::move(record));
   }
   RETURN_IF_ERROR(insert(std::move(records)));
+  if (before != nullptr) RETURN_IF_ERROR(retract(*before, ids));
   return ids;
+}
+
+// The items of `before` that are not among `kept`.
+Result<void> Bank::retract(const TrajectoryRecord& before, std::span<const PatternId> kept) {
+  ASSIGN_OR_RETURN(const auto items, extract_patterns(before, options_.quality_threshold, count_tokens_));
+  std::vector<PatternId> gone;
+  for (const PatternItem& item : items) {
+    const PatternId id = pattern_id_of(before.id, item);
+    if (std::find(kept.begin(), kept.end(), id) == kept.end()) gone.push_back(id);
+  }
+  if (gone.empty()) return {};
+  const Change change(*this);
+  std::vector<PatternId> taken;
+  {
+    Lock lock(mutex_);
+    const auto group = groups_.find(before.tenant);
+    if (group == groups_.end()) return {};
+    taken = take(lock, gone, &group->second);
+  }
+  const Taken going(*this, std::move(taken));
+  return going.ids().empty() ? Result<void>() : commit(going.ids(), {});
 }
 
 Result<size_t> Bank::outcome(std::span<const PatternId> ids, double quality, const Scope& scope) {

@@ -67,8 +67,11 @@ class Bank {
   // bank.text_too_long (bytes or tokens), bank.title_too_long, bank.utf8, bank.quality; those of the embedder
   // and the store.
   Result<PatternId> store(const PatternItem& item, const Scope& scope);
-  // The items of a trajectory (pattern_extract.h), all in one transaction. Errors as store().
-  Result<std::vector<PatternId>> learn_from(const TrajectoryRecord& record);
+  // The items of a trajectory (pattern_extract.h), all in one transaction; those that are there already stay
+  // as they are. `before`: the same trajectory as it was until now; what it left behind and no longer does
+  // goes. Errors as store().
+  Result<std::vector<PatternId>> learn_from(const TrajectoryRecord& record,
+                                            const TrajectoryRecord* before = nullptr);
 
   // The k best by similarity x LCB, best first. Errors (usage): bank.tenant, bank.k (1..1000); those of the
   // embedder, the index and the store.
@@ -112,7 +115,6 @@ class Bank {
     double lcb = 0;
     int64_t last_used_us = 0;
     uint32_t uses = 0;
-    int32_t cluster = -1;
     uint64_t vector_checksum = 0;
   };
   // Who goes first: the smallest.
@@ -163,6 +165,7 @@ class Bank {
   // Runs `body` while no change is under way and none begins.
   Result<void> exclusively(const std::function<Result<void>()>& body);
 
+  Result<void> retract(const TrajectoryRecord& before, std::span<const PatternId> kept);
   Result<PatternRecord> make_record(const PatternItem& item, const Scope& scope);
   Result<void> insert(std::vector<PatternRecord> records);
   // Marks items as taken: the n of the lowest rank (false while too few are free), or those of `ids` that

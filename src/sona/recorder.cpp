@@ -1,6 +1,9 @@
 #include "sona/recorder.h"
 
+#include <exception>
 #include <utility>
+
+#include "base/fail.h"
 
 namespace ruvltra {
 
@@ -14,6 +17,7 @@ Recorder::~Recorder() { stop(); }
 void Recorder::stop() {
   {
     const std::lock_guard lock(mutex_);
+    if (!stop_) deadline_ = std::chrono::steady_clock::now() + kDrain;
     stop_ = true;
   }
   news_.notify_all();
@@ -52,12 +56,19 @@ void Recorder::run() {
   while (true) {
     news_.wait(lock, [this] { return stop_ || n_waiting_ > 0; });
     if (n_waiting_ == 0) return;
+    if (stop_ && std::chrono::steady_clock::now() > deadline_) {
+      stats_.n_overwritten += n_waiting_;
+      n_done_ += n_waiting_;
+      n_waiting_ = 0;
+      handled_.notify_all();
+      return;
+    }
     AnsweredRequest answer = std::move(ring_[first_]);
     n_bytes_ -= bytes_of(answer);
     first_ = (first_ + 1) % ring_.size();
     --n_waiting_;
     lock.unlock();
-    Result<void> handled = handle_(answer);
+    Result<void> handled = handle(answer);
     lock.lock();
     ++n_done_;
     if (handled) {
@@ -68,6 +79,13 @@ void Recorder::run() {
     }
     handled_.notify_all();
   }
+}
+
+// A handler that lacks memory loses one answer, not the process.
+Result<void> Recorder::handle(AnsweredRequest& answer) try {
+  return handle_(answer);
+} catch (const std::exception& error) {
+  return fail(ErrorKind::kMemory, "memory.exhausted", "recording: {}", error.what());
 }
 
 void Recorder::drain() {

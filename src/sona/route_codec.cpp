@@ -91,10 +91,7 @@ bool get_weights(Reader& r, RouteWeights& weights) {
 
 }  // namespace
 
-std::string route_tenant_key(std::string_view tenant) {
-  const auto* bytes = reinterpret_cast<const uint8_t*>(tenant.data());
-  return "router/" + to_hex(sha256({bytes, tenant.size()})).substr(0, 32);
-}
+std::string route_tenant_key(std::string_view tenant) { return fmt::format("tenant/{}/router", tenant); }
 
 std::vector<uint8_t> encode_route_tenant(const RouteTenant& tenant) {
   Writer w;

@@ -19,7 +19,8 @@ bool is_alnum(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') 
 bool has_path(std::string_view text) {
   for (size_t i = 1; i + 1 < text.size(); ++i) {
     if (text[i] == '/' && is_alnum(text[i - 1]) && (is_alnum(text[i + 1]) || text[i + 1] == '.')) return true;
-    const bool letters = i + 2 <= text.size() && text[i - 1] > '9' && text[i + 1] >= 'a' && text[i + 1] <= 'z';
+    const bool letters =
+        i + 2 <= text.size() && text[i - 1] > '9' && text[i + 1] >= 'a' && text[i + 1] <= 'z';
     if (text[i] == '.' && is_alnum(text[i - 1]) && letters) return true;
   }
   return false;
@@ -50,8 +51,9 @@ std::array<float, kSurfaceDim> surface_values(std::string_view task, bool has_co
   return {
       static_cast<float>(std::min(0.5, std::log1p(n) / 20)),
       flag(contains_any(task, {"```", "();", "){", ") {", "->", "::", "=>", "==", "</", "def ", "#include"})),
-      flag(contains_any(task, {"Traceback", "Exception", "panicked at", "core dumped", "stack trace",
-                               "Segmentation fault", "\n    at ", "TypeError", "Error:", "undefined reference"})),
+      flag(contains_any(
+          task, {"Traceback", "Exception", "panicked at", "core dumped", "stack trace", "Segmentation fault",
+                 "\n    at ", "TypeError", "Error:", "undefined reference"})),
       flag(has_path(task)),
       flag(asks(task)),
       static_cast<float>(std::min(0.5, 4 * static_cast<double>(n_foreign) / n)),

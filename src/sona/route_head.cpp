@@ -138,8 +138,8 @@ void fit_head(SoftmaxHead& head, const Ewc& ewc, std::span<const HeadExample> ex
   SoftmaxHead next = head;
   std::vector<double> gradient;
   double value = head_loss(head, examples) + objective.penalties(w);
-  double e = 4;             // step
-  double momentum = 1;      // t of Nesterov's sequence
+  double e = 4;         // step
+  double momentum = 1;  // t of Nesterov's sequence
   for (int step = 0; step < options.max_steps; ++step) {
     const double grown = (1 + std::sqrt(1 + 4 * momentum * momentum)) / 2;
     const auto beta = static_cast<float>((momentum - 1) / grown);

@@ -31,8 +31,8 @@ struct SoftmaxHead {
   std::vector<double> log_probabilities(const RouteFeatures& x) const;  // (n_labels)
 };
 
-// Weighted mean loss; 0 for no examples. With `gradient` (same shape as the weights), that too. Sums in f64 in
-// the order of the examples.
+// Weighted mean loss; 0 for no examples. With `gradient` (same shape as the weights), that too. Sums in f64
+// in the order of the examples.
 double head_loss(const SoftmaxHead& head, std::span<const HeadExample> examples,
                  std::vector<double>* gradient = nullptr);
 
@@ -42,8 +42,8 @@ std::vector<double> head_fisher(const SoftmaxHead& head, std::span<const HeadExa
 
 struct HeadFitOptions {
   int max_steps = 150;
-  double ridge = 0.1;        // pull towards 0, as if of so many examples of curvature 1
-  double tolerance = 1e-6;   // relative fall of the objective at which it ends
+  double ridge = 0.5;       // pull towards 0, as if of so many examples of curvature 1
+  double tolerance = 1e-6;  // relative fall of the objective at which it ends
 };
 
 // Minimises head_loss + penalties by accelerated proximal steps with backtracking; the objective never rises.
@@ -55,8 +55,8 @@ void fit_head(SoftmaxHead& head, const Ewc& ewc, std::span<const HeadExample> ex
 struct HeadState {
   SoftmaxHead head;
   Ewc ewc;
-  uint64_t n_updates = 0;   // accepted ones
-  size_t n_outcomes = 0;    // it was last trained on
+  uint64_t n_updates = 0;  // accepted ones
+  size_t n_outcomes = 0;   // it was last trained on
 };
 
 // Learns labelled texts from nothing and anchors there: what a router starts from.

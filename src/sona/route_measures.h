@@ -1,5 +1,5 @@
-// What else the router learns from outcomes: how much work a task is, whether it will succeed, and what to try
-// where it does not know. Each says nothing until it has enough to say it from.
+// What else the router learns from outcomes: how much work a task is, whether it will succeed, and what to
+// try where it does not know. Each says nothing until it has enough to say it from.
 #pragma once
 
 #include <optional>
@@ -47,8 +47,8 @@ struct SuccessModel {
   std::optional<double> probability(const RouteFeatures& x, size_t agent) const;
 };
 
-// LinUCB (Li et al., arXiv 1003.0146), disjoint: per agent theta^T x + alpha sqrt(x^T A^-1 x), over embedding,
-// surface and 1. Its choice is deterministic: what it picks has propensity 1.
+// LinUCB (Li et al., arXiv 1003.0146), disjoint: per agent theta^T x + alpha sqrt(x^T A^-1 x), over
+// embedding, surface and 1. Its choice is deterministic: what it picks has propensity 1.
 //
 // *Thread safety*: none.
 class LinUcb {

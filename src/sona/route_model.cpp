@@ -45,8 +45,8 @@ std::shared_ptr<const RouteModel> RouteModel::create(AgentRegistry registry, dou
   return create(std::move(registry), ewc_lambda, 0, {});
 }
 
-std::shared_ptr<const RouteModel> RouteModel::create(AgentRegistry registry, double ewc_lambda, uint64_t space,
-                                                     std::vector<float> vectors) {
+std::shared_ptr<const RouteModel> RouteModel::create(AgentRegistry registry, double ewc_lambda,
+                                                     uint64_t space, std::vector<float> vectors) {
   std::shared_ptr<RouteModel> model(new RouteModel);
   model->registry_ = std::move(registry);
   model->texts_ = texts(model->registry_);
@@ -58,7 +58,8 @@ std::shared_ptr<const RouteModel> RouteModel::create(AgentRegistry registry, dou
   for (size_t a = 0; a < agents.size(); ++a) {
     model->agent_of_.insert(model->agent_of_.end(), 1 + agents[a].examples.size(), a);
   }
-  for (size_t t = 0; t < model->texts_.size(); ++t) documents.push_back({model->agent_of_[t], model->texts_[t]});
+  for (size_t t = 0; t < model->texts_.size(); ++t)
+    documents.push_back({model->agent_of_[t], model->texts_[t]});
   for (size_t a = 0; a < agents.size(); ++a) {
     std::string names = agents[a].id;
     for (const std::string& alias : agents[a].aliases) names += " " + alias;
@@ -115,8 +116,11 @@ RouteCalibration RouteModel::calibrate(bool with_prior) const {
   if (labels.size() < 4 * n_agents()) return best;  // too few texts to fit anything on
   double lowest = 1e300;
   std::vector<double> p;
-  for (const double sharpness : {0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.2, 1.6, 2.4, 3.2}) {
+  for (const double sharpness :
+       {0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0, 1.2, 1.6, 2.4, 3.2}) {
     for (const double temperature : {0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 6.0}) {
+      // Without the prior only their ratio counts.
+      if (!with_prior && temperature != 1.0) continue;
       double loss = 0;
       for (size_t i = 0; i < labels.size(); ++i) {
         p = scores[i];
@@ -139,8 +143,7 @@ void RouteModel::fit_heads(double ewc_lambda) {
   for (size_t t = 0; t < texts_.size(); ++t) {
     std::span<const float> vector;
     if (has_vectors()) vector = {vectors_.data() + t * kEmbeddingDim, kEmbeddingDim};
-    x.push_back(features(texts_[t], content_words(texts_[t]), vector, false,
-                         static_cast<int>(t)));
+    x.push_back(features(texts_[t], content_words(texts_[t]), vector, false, static_cast<int>(t)));
   }
   initial_head_ = learn_initial_head(n_agents(), labelled(x, agent_of_), ewc_lambda);
 
@@ -189,8 +192,7 @@ std::vector<double> RouteModel::task_type(std::span<const std::string> words, co
 }
 
 RouteFeatures RouteModel::features(std::string_view text, std::span<const std::string> words,
-                                   std::span<const float> embedding, bool has_context,
-                                   int without) const {
+                                   std::span<const float> embedding, bool has_context, int without) const {
   return route_features(embedding, words_.profile(words, without), surface_values(text, has_context));
 }
 

@@ -41,7 +41,7 @@ std::string lexical_reason(const RouteTenant& tenant, const RouteQuery& query, s
 std::string vote_reason(const RouteTenant& tenant, const RouteLanesOf& lanes, const std::string& agent) {
   size_t n = 0, n_good = 0;
   for (const RouteNeighbour& neighbour : lanes.neighbours) {
-    const RouteExample& example = tenant.examples.at(neighbour.place);
+    const RouteExample& example = tenant.examples.find(neighbour.place)->second;
     if (example.agent != agent) continue;
     ++n;
     n_good += example.success();
@@ -58,11 +58,13 @@ std::string reason_of(const RouteTenant& tenant, const RouteQuery& query, const 
   switch (static_cast<RouteLane>(lane)) {
     case RouteLane::kPrior:
       return "near to its text \"" + shortened(tenant.model->nearest_text(query.embedding, agent)) + "\"";
-    case RouteLane::kLexical: return lexical_reason(tenant, query, agent);
+    case RouteLane::kLexical:
+      return lexical_reason(tenant, query, agent);
     case RouteLane::kHead:
       return tenant.head.n_updates > 0 ? fmt::format("learned from {} outcomes", tenant.head.n_outcomes)
                                        : "learned from the agents' texts";
-    case RouteLane::kVote: return vote_reason(tenant, lanes, tenant.model->registry().agents()[agent].id);
+    case RouteLane::kVote:
+      return vote_reason(tenant, lanes, tenant.model->registry().agents()[agent].id);
   }
   return {};
 }
@@ -70,7 +72,7 @@ std::string reason_of(const RouteTenant& tenant, const RouteQuery& query, const 
 void add_evidence(const RouteTenant& tenant, const RouteLanesOf& lanes, RoutingDecision& decision) {
   for (const RouteNeighbour& neighbour : lanes.neighbours) {
     if (decision.evidence.size() == kMaxEvidence) break;
-    const RouteExample& example = tenant.examples.at(neighbour.place);
+    const RouteExample& example = tenant.examples.find(neighbour.place)->second;
     RouteEvidence evidence;
     evidence.id = example.id;
     evidence.agent = example.agent;
@@ -78,7 +80,7 @@ void add_evidence(const RouteTenant& tenant, const RouteLanesOf& lanes, RoutingD
     evidence.quality = example.quality;
     evidence.task = example.task;
     for (const RouteNeighbour& other : lanes.neighbours) {
-      evidence.n += tenant.examples.at(other.place).agent == example.agent;
+      evidence.n += tenant.examples.find(other.place)->second.agent == example.agent;
     }
     decision.evidence.push_back(std::move(evidence));
   }

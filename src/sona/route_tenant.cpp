@@ -18,6 +18,7 @@ constexpr size_t kDriftBlock = 8;
 constexpr double kVoteSharpness = 2;
 constexpr double kRecencyHalfLifeUs = 30.0 * 24 * 3600 * 1e6;
 constexpr size_t kHeldoutOneIn = 5;
+constexpr uint64_t kSweptAtOnce = 64, kLinkedAtOnce = 16;  // slots per outcome: none of it takes long
 
 std::vector<size_t> rows_from(const AgentRegistry& old, const AgentRegistry& next) {
   std::vector<size_t> from;
@@ -31,7 +32,8 @@ std::vector<size_t> rows_from(const AgentRegistry& old, const AgentRegistry& nex
   return from;
 }
 
-// Embeddings of another space mean nothing here: their rows are those of the head that knows the registry alone.
+// Embeddings of another space mean nothing here: their rows are those of the head that knows the registry
+// alone.
 void forget_embedding_rows(HeadState& state, const HeadState& fresh) {
   const size_t n = kEmbeddingDim * state.head.n_labels;
   Ewc::State memory = state.ewc.state();
@@ -42,7 +44,44 @@ void forget_embedding_rows(HeadState& state, const HeadState& fresh) {
   state.ewc.restore(std::move(memory));
 }
 
+// An index must take whatever the store has committed: room is made where there is none, and a vector that
+// means nothing (zero, not finite) is left out.
+void put(HnswIndex& index, uint64_t place, std::span<const float> vector) {
+  auto done = index.append(place, vector);
+  if (!done && done.error().id == "index.full") {
+    // Twice: links to the erased go in one round, their slots are free after the next.
+    for (int round = 0; round < 2; ++round) index.sweep(index.params().capacity);
+    done = index.append(place, vector);
+  }
+  if (!done && done.error().id == "index.full") {
+    if (auto fresh = index.rebuild()) index = *std::move(fresh);
+    done = index.append(place, vector);
+  }
+  if (done) index.link_pending(kLinkedAtOnce);
+}
+
+void drop(HnswIndex& index, uint64_t place) {
+  if (!index.contains(place) || !index.erase(place)) return;
+  index.sweep(kSweptAtOnce);
+}
+
 }  // namespace
+
+PageHinkley outcome_watch() {
+  PageHinkley::Options options;
+  options.threshold = 10;
+  options.warm_up = 8;
+  options.min_deviation = 0.2;
+  options.clip = 4;
+  options.cool_down = 5;
+  return PageHinkley(options);
+}
+
+bool is_usable_embedding(std::span<const float> values) {
+  double sum = 0;
+  for (const float v : values) sum += double{v} * v;
+  return values.size() == kEmbeddingDim && std::isfinite(sum) && sum > 0;
+}
 
 bool RouteExample::heldout() const {
   const Sha256Digest digest = sha256({reinterpret_cast<const uint8_t*>(task.data()), task.size()});
@@ -66,32 +105,28 @@ Result<void> RouteTenant::make_indices(const KernelTable& kernels, size_t max_ou
   std::vector<uint64_t> places;
   for (const auto& [place, example] : examples) places.push_back(place);
   std::sort(places.begin(), places.end());
-  for (const uint64_t place : places) RETURN_IF_ERROR(index(place, examples.at(place)));
+  for (const uint64_t place : places) index(place, examples.find(place)->second);
   return {};
 }
 
-Result<void> RouteTenant::index(uint64_t place, const RouteExample& example) {
+void RouteTenant::index(uint64_t place, const RouteExample& example) {
   const std::vector<std::string> words = content_words(example.task + "\n" + example.context);
   const std::vector<float> profile = model->words().profile(words);
-  const auto is_zero = [](float v) { return v == 0; };
-  if (!std::all_of(profile.begin(), profile.end(), is_zero)) {
-    RETURN_IF_ERROR(by_words->append(place, profile));
+  put(*by_words, place, profile);
+  if (example.space == index_space && is_usable_embedding(example.embedding)) {
+    put(*by_meaning, place, example.embedding);
   }
-  if (!example.embedding.empty() && example.space == index_space) {
-    RETURN_IF_ERROR(by_meaning->append(place, example.embedding));
-  }
-  return {};
 }
 
-Result<void> RouteTenant::adopt(std::shared_ptr<const RouteModel> next, const KernelTable& kernels,
-                                size_t max_outcomes) {
+Result<void> RouteTenant::adopt(std::shared_ptr<const RouteModel> next, uint64_t space,
+                                const KernelTable& kernels, size_t max_outcomes) {
   if (model == nullptr) {
     head = next->initial_head();
   } else if (model->registry().hash() != next->registry().hash()) {
     if (head.n_updates > 0) head_boundary(head);
-    head = head.n_updates == 0 ? next->initial_head()
-                               : remap_head(head, rows_from(model->registry(), next->registry()),
-                                            next->initial_head());
+    head = head.n_updates == 0
+               ? next->initial_head()
+               : remap_head(head, rows_from(model->registry(), next->registry()), next->initial_head());
     success = {};  // its agents' places have moved
     with_prior.fitted = words_only.fitted = false;
   } else if (head.n_updates == 0) {
@@ -101,49 +136,47 @@ Result<void> RouteTenant::adopt(std::shared_ptr<const RouteModel> next, const Ke
     if (head.n_updates > 0) forget_embedding_rows(head, next->initial_head());
     head_space = next->space();
   }
-  index_space = next->space();
+  index_space = next->has_vectors() ? next->space() : space;
   model = std::move(next);
   explorer.reset();
   return make_indices(kernels, max_outcomes);
 }
 
-Result<void> RouteTenant::learn(RouteExample example, size_t max_outcomes) {
+void RouteTenant::learn(RouteExample example, size_t max_outcomes) {
   const std::string id = example.id.text();
   if (const auto it = place_of.find(id); it != place_of.end()) {
     // Another verdict on the same decision: its vectors stay where they are.
-    RouteExample& old = examples.at(it->second);
+    RouteExample& old = examples.find(it->second)->second;
     old.agent = example.agent;
     old.quality = example.quality;
     old.output_tokens = example.output_tokens;
     old.time_us = example.time_us;
     explorer.reset();
-    return {};
+    return;
   }
-  const uint64_t place = next_place;
-  RETURN_IF_ERROR(index(place, example));
-  ++next_place;
+  const uint64_t place = next_place++;
+  index(place, example);
   place_of.emplace(id, place);
   watch(example);
   examples.emplace(place, std::move(example));
   while (examples.size() > max_outcomes) {
     uint64_t oldest = place;
     for (const auto& [other, ignored] : examples) oldest = std::min(oldest, other);
-    place_of.erase(examples.at(oldest).id.text());
+    place_of.erase(examples.find(oldest)->second.id.text());
     examples.erase(oldest);
-    if (by_meaning->contains(oldest)) RETURN_IF_ERROR(by_meaning->erase(oldest));
-    if (by_words->contains(oldest)) RETURN_IF_ERROR(by_words->erase(oldest));
+    drop(*by_meaning, oldest);
+    drop(*by_words, oldest);
   }
-  return {};
 }
 
-Result<void> RouteTenant::embed(RouteExample example) {
+void RouteTenant::embed(RouteExample example) {
   const auto it = place_of.find(example.id.text());
-  if (it == place_of.end() || example.space != index_space) return {};
-  RouteExample& kept = examples.at(it->second);
+  if (it == place_of.end() || example.space != index_space || !is_usable_embedding(example.embedding)) return;
+  RouteExample& kept = examples.find(it->second)->second;
   kept.space = example.space;
   kept.embedding = std::move(example.embedding);
-  if (by_meaning->contains(it->second)) RETURN_IF_ERROR(by_meaning->erase(it->second));
-  return by_meaning->append(it->second, kept.embedding);
+  drop(*by_meaning, it->second);
+  put(*by_meaning, it->second, kept.embedding);
 }
 
 size_t RouteTenant::explore(const RouteFeatures& x, std::span<const size_t> agents) const {
@@ -158,20 +191,18 @@ size_t RouteTenant::explore(const RouteFeatures& x, std::span<const size_t> agen
   }
   std::sort(places.begin(), places.end());
   for (const uint64_t place : places) {
-    const RouteExample& example = examples.at(place);
+    const RouteExample& example = examples.find(place)->second;
     const auto agent = model->registry().find(example.agent);
     if (!agent) continue;
     const std::string text = example.task + "\n" + example.context;
     std::span<const float> embedding;
     if (example.space == model->space()) embedding = example.embedding;
-    explorer->update(*agent,
-                     model->features(text, content_words(text), embedding, !example.context.empty()),
+    explorer->update(*agent, model->features(text, content_words(text), embedding, !example.context.empty()),
                      example.quality);
   }
   explored_to = next_place;
-  return *std::max_element(agents.begin(), agents.end(), [&](size_t a, size_t b) {
-    return explorer->score(a, x) < explorer->score(b, x);
-  });
+  return *std::max_element(agents.begin(), agents.end(),
+                           [&](size_t a, size_t b) { return explorer->score(a, x) < explorer->score(b, x); });
 }
 
 // Surprise is watched in blocks: a single miss says little, several in a row a lot.
@@ -234,7 +265,7 @@ RouteLanesOf RouteTenant::lanes(const RouteQuery& query, int64_t now_us, const D
   out.neighbours = neighbours(query, now_us, without);
   std::vector<double> votes(model->n_agents(), 0);
   for (const RouteNeighbour& n : out.neighbours) {
-    const RouteExample& example = examples.at(n.place);
+    const RouteExample& example = examples.find(n.place)->second;
     const auto agent = model->registry().find(example.agent);
     if (!agent) continue;
     votes[*agent] += n.weight * (2 * example.quality - 1);
@@ -250,33 +281,33 @@ RouteLanesOf RouteTenant::lanes(const RouteQuery& query, int64_t now_us, const D
 
 RouteWeights RouteTenant::weights(bool has_prior) const {
   const RouteWeights& fitted = has_prior ? with_prior : words_only;
-  if (fitted.fitted) return fitted;
+  return fitted.fitted ? fitted : schedule(has_prior);
+}
+
+RouteWeights RouteTenant::schedule(bool has_prior) const {
   double n = 0;
   for (const auto& [place, example] : examples) n += example.time_us < drift_us ? kBeforeDrift : 1;
+  const double t = model->calibration(has_prior).temperature;
+  const double head_share = n < kOutcomesForHead ? 0 : n / (n + 50);
   RouteWeights out;
-  out.alpha = {50 / (n + 50), kLexicalWeight, n < kOutcomesForHead ? 0 : n / (n + 50), 1};
-  out.temperature = model->calibration(has_prior).temperature;
+  // The calibration is that of the registry's lanes; head and votes are in nats of their own. The head looks
+  // at the same words as they do: what it adds to their sum is not evidence of its own.
+  out.alpha = {50 / (n + 50), kLexicalWeight, head_share * t, t};
+  out.temperature = t * (1 + head_share);
   return out;
 }
 
 std::vector<double> combine_lanes(const RouteModel& model, const RouteLanesOf& lanes,
                                   const RouteWeights& weights) {
   std::vector<double> p(model.n_agents(), 0);
-  double total = 0, base = 0;
   for (size_t lane = 0; lane < kRouteLanes; ++lane) {
     double alpha = weights.alpha[lane];
     if (lane == static_cast<size_t>(RouteLane::kVote)) alpha *= lanes.vote_mass / (lanes.vote_mass + 1);
     if (lanes.log_p[lane].empty() || alpha == 0) continue;
-    total += alpha;
-    if (lane == static_cast<size_t>(RouteLane::kPrior)) base += 1;
-    if (lane == static_cast<size_t>(RouteLane::kLexical)) base += kLexicalWeight;
     for (size_t a = 0; a < p.size(); ++a) p[a] += alpha * lanes.log_p[lane][a];
   }
-  // The lanes look at the same words: more of them are no more evidence. Fitted weights have settled that.
-  const double temperature =
-      weights.fitted || base <= 0 ? weights.temperature : weights.temperature * total / base;
   for (size_t a = 0; a < p.size(); ++a) {
-    p[a] /= temperature;
+    p[a] /= weights.temperature;
     if (!model.registry().agents()[a].enabled) p[a] = -std::numeric_limits<double>::infinity();
   }
   log_softmax(p);

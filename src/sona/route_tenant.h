@@ -26,7 +26,10 @@ inline constexpr size_t kOutcomesForWeights = 100;
 inline constexpr int kVoters = 10;
 inline constexpr double kVoterSimilarity = 0.5;
 // What was learned before the world changed still counts a little.
-inline constexpr double kBeforeDrift = 0.1;
+inline constexpr double kBeforeDrift = 0.03;
+
+// Over blocks of outcomes, which are few.
+PageHinkley outcome_watch();
 
 // A task that was decided and judged.
 struct RouteExample {
@@ -42,6 +45,9 @@ struct RouteExample {
   bool success() const { return quality >= 0.5; }
   double weight() const { return success() ? 2 * quality - 1 : 1 - 2 * quality; }
 };
+
+// Of kEmbeddingDim finite values that are not all zero. What is not is treated as absent.
+bool is_usable_embedding(std::span<const float> values);
 
 // A task as the lanes see it.
 struct RouteQuery {
@@ -74,30 +80,34 @@ struct RouteLanesOf {
   std::vector<RouteNeighbour> neighbours;
 };
 
-// *Thread safety*: members below `mutex` are read and written under it. HNSW searches run under a shared lock,
-// changes under an exclusive one; nothing slow happens under either.
+// *Thread safety*: members below `mutex` are read and written under it. HNSW searches run under a shared
+// lock, changes under an exclusive one; nothing slow happens under either.
 struct RouteTenant {
   mutable std::shared_mutex mutex;
   std::atomic<bool> training{false};
 
   std::shared_ptr<const RouteModel> model;  // what the rest is made for
   HeadState head;
-  uint64_t head_space = 0;     // of the embeddings in the head's features, 0 = none yet
+  uint64_t head_space = 0;  // of the embeddings in the head's features, 0 = none yet
   RouteWeights with_prior, words_only;
   ComplexityModel complexity;
   SuccessModel success;
-  int64_t boundary_us = 0;     // the head's current task: outcomes from here
-  int64_t drift_us = 0;        // when the world last changed
+  int64_t boundary_us = 0;  // the head's current task: outcomes from here
+  int64_t drift_us = 0;     // when the world last changed
   bool boundary_pending = false;
   int64_t next_boundary_us = 0;  // where the next task begins, once it is anchored
-  size_t n_decisions = 0;
+  std::atomic<size_t> n_decisions{0};
+
+  // Held while what was learned is written: after forget() has set `forgotten`, nothing more is.
+  std::mutex write_gate;
+  bool forgotten = false;
 
   std::unordered_map<uint64_t, RouteExample> examples;  // by place, ascending in time of arrival
   std::unordered_map<std::string, uint64_t> place_of;   // by decision id
   uint64_t next_place = 0;
   uint64_t index_space = 0;
   std::optional<HnswIndex> by_meaning, by_words;
-  PageHinkley drift;
+  PageHinkley drift = outcome_watch();
   std::vector<double> block;  // surprises waiting for their block
   int64_t block_began_us = 0;
   std::vector<int64_t> block_times;
@@ -107,12 +117,15 @@ struct RouteTenant {
   mutable uint64_t explored_to = 0;  // place
 
   // Everything above made anew for a model; the head keeps the rows of agents that stay.
-  Result<void> adopt(std::shared_ptr<const RouteModel> next, const KernelTable& kernels, size_t max_outcomes);
-  // A new outcome, or another one for the same decision. The oldest goes beyond max_outcomes.
-  Result<void> learn(RouteExample example, size_t max_outcomes);
+  // `space`: of the embeddings that decisions get now; votes are found by them with or without a prior.
+  Result<void> adopt(std::shared_ptr<const RouteModel> next, uint64_t space, const KernelTable& kernels,
+                     size_t max_outcomes);
+  // A new outcome, or another one for the same decision. The oldest goes beyond max_outcomes. It cannot fail:
+  // the outcome is committed already.
+  void learn(RouteExample example, size_t max_outcomes);
 
   // The vector of an outcome that had none of this space.
-  Result<void> embed(RouteExample example);
+  void embed(RouteExample example);
   // Of `agents`, the one LinUCB would try.
   size_t explore(const RouteFeatures& x, std::span<const size_t> agents) const;
 
@@ -122,10 +135,11 @@ struct RouteTenant {
   RouteLanesOf lanes(const RouteQuery& query, int64_t now_us, const DecisionId* without = nullptr) const;
   // What the lanes count: the schedule while there are few outcomes, fitted weights later.
   RouteWeights weights(bool has_prior) const;
+  RouteWeights schedule(bool has_prior) const;
   double recency(const RouteExample& example, int64_t now_us) const;
 
  private:
-  Result<void> index(uint64_t place, const RouteExample& example);
+  void index(uint64_t place, const RouteExample& example);
   Result<void> make_indices(const KernelTable& kernels, size_t max_outcomes);
   void watch(const RouteExample& example);
 };
@@ -134,12 +148,14 @@ struct RouteTenant {
 std::vector<double> combine_lanes(const RouteModel& model, const RouteLanesOf& lanes,
                                   const RouteWeights& weights);
 // What a lane adds to the best agent over what it gives on average.
-std::array<double, kRouteLanes> lane_shares(const RouteLanesOf& lanes, const RouteWeights& weights, size_t best);
+std::array<double, kRouteLanes> lane_shares(const RouteLanesOf& lanes, const RouteWeights& weights,
+                                            size_t best);
 
 // Bytes of what was learned, for the store; decoding checks everything. Error: routing.state.
 std::vector<uint8_t> encode_route_tenant(const RouteTenant& tenant);
-Result<void> decode_route_tenant(std::span<const uint8_t> bytes, const RouteModel& model, RouteTenant& tenant);
-// Under which name. It tells nothing of the tenant.
+Result<void> decode_route_tenant(std::span<const uint8_t> bytes, const RouteModel& model,
+                                 RouteTenant& tenant);
+// Under which name: one that goes with the tenant's data (store.h).
 std::string route_tenant_key(std::string_view tenant);
 
 // Fits the lanes' weights and the temperature on held-out outcomes.

@@ -7,11 +7,11 @@
 namespace ruvltra {
 namespace {
 
-constexpr double kScheduleExamples = 10;  // imaginary outcomes that speak for the schedule's weights
+constexpr double kScheduleExamples = 3;  // imaginary outcomes that speak for the schedule's weights
 constexpr int kWeightSteps = 300;
 constexpr size_t kCalibrationBins = 10;
-constexpr size_t kMinForTemperature = 30;
-constexpr double kLossSlack = 0.01;  // nat that a better calibrated temperature may cost
+constexpr size_t kMinForTemperature = 200;  // below, a calibration error is mostly chance
+constexpr double kLossSlack = 0.01;         // nat that a better calibrated temperature may cost
 
 struct Row {
   const RouteLanesOf* lanes;
@@ -110,6 +110,7 @@ RouteWeights fit_route_weights(const RouteModel& model, std::span<const RouteLan
   }
   RouteWeights weights = schedule;
   if (fit.rows.empty()) return weights;
+  weights.fitted = true;
 
   // Projected gradient descent with backtracking; the problem has four unknowns.
   std::array<double, kRouteLanes> gradient;
@@ -131,7 +132,6 @@ RouteWeights fit_route_weights(const RouteModel& model, std::span<const RouteLan
     step *= 1.5;
     if (still) break;
   }
-  weights.fitted = true;
 
   // The temperature: the best calibrated one among those that cost next to no log loss.
   const double base = weights.temperature;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <condition_variable>
 #include <cstring>
+#include <set>
 
 #include "base/bytes.h"
 #include "base/fail.h"
@@ -22,6 +24,7 @@ constexpr size_t kMaxTenants = 256;     // in memory at a time
 constexpr size_t kKeptProbabilities = 16;
 constexpr int kMaxAgentsInAnswer = 16;
 constexpr std::string_view kRegistryValue = "agents";
+constexpr size_t kMaxPending = 4096;  // decisions on their way into the store
 
 Result<void> check_task(std::string_view task, const RouteOptions& options) {
   if (task.find_first_not_of(" \t\r\n") == std::string_view::npos) {
@@ -29,12 +32,12 @@ Result<void> check_task(std::string_view task, const RouteOptions& options) {
   }
   for (const auto& [name, text] : {std::pair{"task", task}, {"context", std::string_view(options.context)}}) {
     if (text.size() > kMaxTaskBytes) {
-      return fail(ErrorKind::kUsage, "learning.text_too_long", "{}: expected at most {} bytes, found {}", name,
-                  kMaxTaskBytes, text.size());
+      return fail(ErrorKind::kUsage, "learning.text_too_long", "{}: expected at most {} bytes, found {}",
+                  name, kMaxTaskBytes, text.size());
     }
     if (!utf8_is_valid(text)) {
-      return fail(ErrorKind::kUsage, "learning.invalid_utf8", "{}: expected UTF-8, found an invalid byte at {}",
-                  name, utf8_valid_prefix(text));
+      return fail(ErrorKind::kUsage, "learning.invalid_utf8",
+                  "{}: expected UTF-8, found an invalid byte at {}", name, utf8_valid_prefix(text));
     }
   }
   if (options.k < 1 || options.k > kMaxAgentsInAnswer) {
@@ -42,6 +45,11 @@ Result<void> check_task(std::string_view task, const RouteOptions& options) {
                 options.k);
   }
   return {};
+}
+
+Result<void> check_tenant(std::string_view name) {
+  if (!name.empty() && name.size() <= 64) return {};
+  return fail(ErrorKind::kUsage, "routing.options", "tenant: expected 1 to 64 bytes, found {}", name.size());
 }
 
 std::string_view cut(std::string_view text, size_t bytes) {
@@ -73,13 +81,28 @@ RouteExample example_of(const DecisionRecord& record) {
   example.quality = *record.outcome_quality;
   example.output_tokens = record.output_tokens;
   example.time_us = record.outcome_us;
-  example.space = record.space;
-  example.embedding = record.embedding;
+  if (is_usable_embedding(record.embedding)) {
+    example.space = record.space;
+    example.embedding = record.embedding;
+  }
   example.surprise = surprise_of(record);
   return example;
 }
 
+bool is_about_the_text(const Error& error) {
+  return error.id == "learning.empty_text" || error.id == "learning.invalid_utf8" ||
+         error.id.starts_with("tokenizer.");
+}
+
 }  // namespace
+
+// Decisions that are not committed yet. Thread safety: members under `mutex`.
+struct PendingDecisions {
+  std::mutex mutex;
+  std::condition_variable settled;
+  std::set<DecisionId> waiting;
+  size_t n_lost = 0;
+};
 
 std::string_view route_lane_name(RouteLane lane) {
   constexpr std::array<std::string_view, kRouteLanes> names = {"prior", "lexical", "head", "hnsw"};
@@ -87,7 +110,10 @@ std::string_view route_lane_name(RouteLane lane) {
 }
 
 Router::Router(Store& store, TextEmbedder* embedder, Options options)
-    : store_(store), embedder_(embedder), options_(std::move(options)) {}
+    : store_(store),
+      embedder_(embedder),
+      options_(std::move(options)),
+      pending_(std::make_shared<PendingDecisions>()) {}
 Router::~Router() = default;
 
 Result<std::unique_ptr<Router>> Router::open(Store& store, TextEmbedder* embedder, Options options) {
@@ -102,8 +128,12 @@ Result<std::unique_ptr<Router>> Router::open(Store& store, TextEmbedder* embedde
     ASSIGN_OR_RETURN(agents, AgentRegistry::parse(text, "stored agents"));
   }
   router->model_ = RouteModel::create(std::move(agents), router->options_.ewc_lambda);
+  // A model that cannot be asked is no reason to have no router: words are always there.
+  if (router->options_.prepare) static_cast<void>(router->prepare().has_value());
   return router;
 }
+
+uint64_t Router::embedding_space() const { return embedder_ == nullptr ? 0 : embedder_->space(); }
 
 int64_t Router::now() const { return options_.now ? options_.now() : now_us(); }
 
@@ -122,7 +152,8 @@ Result<void> Router::set_registry(AgentRegistry registry) {
   } else {
     next = RouteModel::create(std::move(registry), options_.ewc_lambda);
   }
-  RETURN_IF_ERROR(store_.put_value(kRegistryValue, {reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
+  RETURN_IF_ERROR(
+      store_.put_value(kRegistryValue, {reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
   const std::lock_guard lock(mutex_);
   model_ = std::move(next);
   return {};
@@ -141,12 +172,12 @@ Result<void> Router::prepare() {
 Result<std::shared_ptr<RouteTenant>> Router::load_tenant(const std::string& name,
                                                          const std::shared_ptr<const RouteModel>& model) {
   auto state = std::make_shared<RouteTenant>();
-  RETURN_IF_ERROR(state->adopt(model, *options_.kernels, options_.max_outcomes));
+  RETURN_IF_ERROR(state->adopt(model, embedding_space(), *options_.kernels, options_.max_outcomes));
   ASSIGN_OR_RETURN(const auto kept, store_.value(route_tenant_key(name)));
   if (kept && !kept->empty() && !decode_route_tenant(*kept, *model, *state)) {
     // Not to be trusted: it begins anew, and the next training makes it again from the outcomes.
     state = std::make_shared<RouteTenant>();
-    RETURN_IF_ERROR(state->adopt(model, *options_.kernels, options_.max_outcomes));
+    RETURN_IF_ERROR(state->adopt(model, embedding_space(), *options_.kernels, options_.max_outcomes));
   }
   std::vector<RouteExample> examples;
   const int64_t oldest = now() - kDecisionLifeUs;
@@ -160,7 +191,7 @@ Result<std::shared_ptr<RouteTenant>> Router::load_tenant(const std::string& name
                    [](const RouteExample& a, const RouteExample& b) { return a.time_us < b.time_us; });
   const size_t first = examples.size() - std::min(examples.size(), options_.max_outcomes);
   for (size_t i = first; i < examples.size(); ++i) {
-    RETURN_IF_ERROR(state->learn(std::move(examples[i]), options_.max_outcomes));
+    state->learn(std::move(examples[i]), options_.max_outcomes);
   }
   state->n_decisions = n_decisions;
   return state;
@@ -168,17 +199,21 @@ Result<std::shared_ptr<RouteTenant>> Router::load_tenant(const std::string& name
 
 Result<std::shared_ptr<RouteTenant>> Router::tenant(const std::string& name,
                                                     const std::shared_ptr<const RouteModel>& model) {
-  if (name.empty() || name.size() > 64) {
-    return fail(ErrorKind::kUsage, "routing.options", "tenant: expected 1 to 64 bytes, found {}", name.size());
-  }
+  RETURN_IF_ERROR(check_tenant(name));
   std::shared_ptr<RouteTenant> state;
-  {
-    const std::lock_guard lock(mutex_);
-    if (const auto it = tenants_.find(name); it != tenants_.end()) state = it->second;
-  }
-  if (state == nullptr) {
+  while (state == nullptr) {
+    uint64_t epoch = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      if (const auto it = tenants_.find(name); it != tenants_.end()) {
+        state = it->second;
+        break;
+      }
+      epoch = epoch_;
+    }
     ASSIGN_OR_RETURN(auto loaded, load_tenant(name, model));
     const std::lock_guard lock(mutex_);
+    if (epoch != epoch_) continue;  // something was deleted since: read again
     // Of two that loaded it, the first counts: outcomes may be in it already.
     if (tenants_.size() >= kMaxTenants) {
       std::erase_if(tenants_, [](const auto& entry) { return entry.second.use_count() == 1; });
@@ -190,11 +225,13 @@ Result<std::shared_ptr<RouteTenant>> Router::tenant(const std::string& name,
     if (state->model == model) return state;
   }
   const std::unique_lock lock(state->mutex);
-  if (state->model != model) RETURN_IF_ERROR(state->adopt(model, *options_.kernels, options_.max_outcomes));
+  if (state->model != model)
+    RETURN_IF_ERROR(state->adopt(model, embedding_space(), *options_.kernels, options_.max_outcomes));
   return state;
 }
 
-Result<RouteQuery> Router::query(std::string_view task, const RouteOptions& options, const RouteModel& model) {
+Result<RouteQuery> Router::query(std::string_view task, const RouteOptions& options,
+                                 const RouteModel& model) {
   RouteQuery query;
   query.task = std::string(task);
   query.text = query.task;
@@ -203,10 +240,10 @@ Result<RouteQuery> Router::query(std::string_view task, const RouteOptions& opti
   query.profile = model.words().profile(query.words);
   if (embedder_ != nullptr && !options.prefer_speed) {
     auto embedding = embedder_->embed(query.text, options.scope.tenant);
-    if (embedding) {
+    if (embedding && is_usable_embedding(embedding->values)) {
       query.space = embedding->space;
       query.embedding = std::move(embedding->values);
-    } else if (embedding.error().id != "learning.text_too_long") {
+    } else if (!embedding && is_about_the_text(embedding.error())) {
       return tl::unexpected<Error>(std::move(embedding).error());
     }
   } else if (embedder_ != nullptr) {
@@ -245,11 +282,43 @@ Result<RouteExplanation> Router::explain(std::string_view task, const RouteOptio
   return out;
 }
 
+// A tenant that cannot be read now is one of which nothing is known yet; it is read at the next call.
+std::shared_ptr<RouteTenant> Router::tenant_or_empty(const std::string& name,
+                                                     const std::shared_ptr<const RouteModel>& model) {
+  auto state = tenant(name, model);
+  if (state) return *std::move(state);
+  auto empty = std::make_shared<RouteTenant>();
+  return empty->adopt(model, embedding_space(), *options_.kernels, options_.max_outcomes) ? empty : nullptr;
+}
+
+void Router::record(DecisionRecord record, std::shared_ptr<RouteTenant> state) {
+  const DecisionId id = record.id;
+  {
+    const std::lock_guard lock(pending_->mutex);
+    if (pending_->waiting.size() >= kMaxPending) {
+      ++pending_->n_lost;
+      return;
+    }
+    pending_->waiting.insert(id);
+  }
+  ++state->n_decisions;
+  const auto settle = [pending = pending_, state = std::move(state), id](const Result<void>& done) {
+    if (!done) --state->n_decisions;
+    const std::lock_guard lock(pending->mutex);
+    if (!done) ++pending->n_lost;
+    pending->waiting.erase(id);
+    pending->settled.notify_all();
+  };
+  if (const auto taken = store_.put_decision_async(std::move(record), settle); !taken) settle(taken);
+}
+
 Result<RoutingDecision> Router::route(std::string_view task, const RouteOptions& options) {
-  RETURN_IF_ERROR(check_task(task, options));
   const auto start = std::chrono::steady_clock::now();
+  RETURN_IF_ERROR(check_task(task, options));
+  RETURN_IF_ERROR(check_tenant(options.scope.tenant));
   const auto model = this->model();
-  ASSIGN_OR_RETURN(const auto state, tenant(options.scope.tenant, model));
+  const auto state = tenant_or_empty(options.scope.tenant, model);
+  if (state == nullptr) return fail(ErrorKind::kMemory, "memory.exhausted", "router: no memory for a tenant");
   ASSIGN_OR_RETURN(const RouteQuery asked, query(task, options, *model));
   DecisionRecord record;
   record.id = new_record_id();
@@ -285,19 +354,18 @@ Result<RoutingDecision> Router::route(std::string_view task, const RouteOptions&
   }
   record.agent = decision.primary.id;
   record.method = decision.method;
+  this->record(std::move(record), state);
   decision.latency_ms =
       std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-  RETURN_IF_ERROR(store_.put_decision(record));
-  const std::unique_lock lock(state->mutex);
-  ++state->n_decisions;
   return decision;
 }
 
 Result<void> Router::feedback(const DecisionId& id, const RouteOutcome& outcome, const Scope& scope) {
   if (!outcome.quality && !outcome.success) {
-    return fail(ErrorKind::kUsage, "learning.signal", "feedback: expected a quality or success, found neither");
+    return fail(ErrorKind::kUsage, "learning.signal",
+                "feedback: expected a quality or success, found neither");
   }
-  const double quality = outcome.quality.value_or(*outcome.success ? 1 : 0);
+  const double quality = outcome.quality ? *outcome.quality : (*outcome.success ? 1.0 : 0.0);
   if (!(quality >= 0 && quality <= 1)) {
     return fail(ErrorKind::kUsage, "learning.quality", "quality: expected 0..1, found {}", quality);
   }
@@ -306,6 +374,10 @@ Result<void> Router::feedback(const DecisionId& id, const RouteOutcome& outcome,
                 quality);
   }
   const auto model = this->model();
+  {
+    std::unique_lock lock(pending_->mutex);
+    pending_->settled.wait(lock, [&] { return !pending_->waiting.contains(id); });
+  }
   auto found = store_.decision(scope.tenant, id);
   if (!found && found.error().id != "store.not_found") return tl::unexpected<Error>(std::move(found).error());
   if (!found || now() - found->created_us > kDecisionLifeUs) {
@@ -339,8 +411,16 @@ Result<void> Router::feedback(const DecisionId& id, const RouteOutcome& outcome,
   ASSIGN_OR_RETURN(const auto state, tenant(scope.tenant, model));
   ASSIGN_OR_RETURN(const bool is_new, store_.put_outcome(record, told));
   if (!is_new) return {};
-  const std::unique_lock lock(state->mutex);
-  return state->learn(example_of(record), options_.max_outcomes);
+  {
+    const std::unique_lock lock(state->mutex);
+    state->learn(example_of(record), options_.max_outcomes);
+  }
+  // Forgotten and read again meanwhile: the new state may not have this outcome yet.
+  if (const auto present = tenant(scope.tenant, model); present && *present != state) {
+    const std::unique_lock lock((*present)->mutex);
+    (*present)->learn(example_of(record), options_.max_outcomes);
+  }
+  return {};
 }
 
 Result<void> Router::begin_task(const Scope& scope, std::string_view) {
@@ -354,6 +434,9 @@ Result<void> Router::begin_task(const Scope& scope, std::string_view) {
 }
 
 Result<void> Router::keep(const std::string& name, RouteTenant& state) {
+  // Of what is forgotten nothing is written again, however long a training took.
+  const std::lock_guard gate(state.write_gate);
+  if (state.forgotten) return {};
   std::vector<uint8_t> bytes;
   {
     const std::shared_lock lock(state.mutex);
@@ -363,19 +446,23 @@ Result<void> Router::keep(const std::string& name, RouteTenant& state) {
 }
 
 Result<void> Router::forget(std::string_view name) {
-  const std::string tenant_name(name);
+  std::shared_ptr<RouteTenant> state;
   {
     const std::lock_guard lock(mutex_);
-    tenants_.erase(tenant_name);
+    ++epoch_;  // whoever is loading a tenant reads it again
+    if (const auto it = tenants_.find(std::string(name)); it != tenants_.end()) {
+      state = std::move(it->second);
+      tenants_.erase(it);
+    }
   }
-  RETURN_IF_ERROR(store_.put_value(route_tenant_key(name), {}));
-  ASSIGN_OR_RETURN(const auto state, tenant(tenant_name, model()));
-  size_t n_left = 0;
-  {
-    const std::shared_lock lock(state->mutex);
-    n_left = state->n_outcomes();
+  if (state != nullptr) {
+    const std::lock_guard gate(state->write_gate);
+    state->forgotten = true;
   }
-  if (n_left > 0) RETURN_IF_ERROR(train_head({tenant_name, {}}));
+  const std::string key = route_tenant_key(name);
+  ASSIGN_OR_RETURN(const auto kept, store_.value(key));
+  // An empty value only where there is one: after a deletion not even the name is left.
+  if (kept && !kept->empty()) RETURN_IF_ERROR(store_.put_value(key, {}));
   return {};
 }
 
@@ -383,6 +470,10 @@ RouterStatus Router::status(const Scope& scope) {
   RouterStatus out;
   const auto model = this->model();
   out.n_agents = model->n_agents();
+  {
+    const std::lock_guard lock(pending_->mutex);
+    out.n_decisions_lost = pending_->n_lost;
+  }
   const auto state = tenant(scope.tenant, model);
   if (!state) return out;
   const std::shared_lock lock((*state)->mutex);

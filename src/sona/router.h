@@ -28,6 +28,7 @@ class RouteModel;
 struct RouteTenant;
 struct RouteExample;
 struct RouteQuery;
+struct PendingDecisions;
 
 inline constexpr size_t kRouteLanes = 4;
 enum class RouteLane : uint8_t { kPrior, kLexical, kHead, kVote };
@@ -35,9 +36,9 @@ std::string_view route_lane_name(RouteLane lane);  // "prior", "lexical", "head"
 
 // How a decision comes about, for whoever wants to look: nothing is recorded.
 struct RouteExplanation {
-  std::vector<std::string> agents;                        // enabled ones, in registry order
-  std::array<std::vector<double>, kRouteLanes> log_p;     // (agents); empty: the lane has nothing to say
-  std::array<double, kRouteLanes> weights = {};           // a_P, a_L, a_H, a_V
+  std::vector<std::string> agents;                     // enabled ones, in registry order
+  std::array<std::vector<double>, kRouteLanes> log_p;  // (agents); empty: the lane has nothing to say
+  std::array<double, kRouteLanes> weights = {};        // a_P, a_L, a_H, a_V
   double temperature = 1;
   std::vector<double> p;  // (agents)
 };
@@ -51,17 +52,22 @@ class Router {
  public:
   struct Options {
     double ewc_lambda = 1000;
-    size_t max_outcomes = 10'000;             // of a tenant, in memory; the newest stay
-    const KernelTable* kernels = nullptr;     // of the index; null: the best there is
-    std::function<int64_t()> now;             // microseconds since the epoch; empty: the clock
+    size_t max_outcomes = 10'000;          // of a tenant, in memory; the newest stay
+    const KernelTable* kernels = nullptr;  // of the index; null: the best there is
+    bool prepare = true;                   // at open()
+    std::function<int64_t()> now;          // microseconds since the epoch; empty: the clock
   };
 
-  // The registry comes from the store, or is the bundled one. Without an embedder words decide alone. Both must
-  // outlive the router. Errors: store.*, isa.*.
+  // The registry comes from the store, or is the bundled one. Without an embedder words decide alone. Both
+  // must outlive the router. Embeds the registry (prepare()); where that fails the prior stays silent until
+  // prepare() or train_head() does it. Errors: store.*, isa.*.
   static Result<std::unique_ptr<Router>> open(Store& store, TextEmbedder* embedder, Options options);
   ~Router();
 
-  // Errors: learning.empty_text, learning.text_too_long, learning.invalid_utf8, routing.options, store.*, those of the embedder.
+  // Waits for no commit: the decision is written meanwhile, and a store that is busy, full or away costs the
+  // decision's record (RouterStatus::n_decisions_lost), not the answer. Nor does a model that cannot be
+  // asked: words decide. Errors: learning.empty_text, learning.text_too_long, learning.invalid_utf8,
+  // tokenizer.*, routing.options.
   Result<RoutingDecision> route(std::string_view task, const RouteOptions& options = {});
   Result<RouteExplanation> explain(std::string_view task, const RouteOptions& options = {});
   // Errors: learning.not_found (also after 30 days), learning.quality, learning.signal (nothing said),
@@ -80,7 +86,10 @@ class Router {
   // Errors: store.*.
   Result<void> set_registry(AgentRegistry registry);
 
-  // To be called when the store has deleted a tenant's data: what was learned from it is forgotten.
+  // What was learned of a tenant is dropped, in memory and in the store; its votes come again from the
+  // decisions that are still there, its head with the next training. To be called before the store deletes
+  // data of the tenant (a training that is going on will then write nothing) and again after it (for whoever
+  // read the tenant in between). Errors: store.*.
   Result<void> forget(std::string_view tenant);
 
   RouterStatus status(const Scope& scope = {});
@@ -95,17 +104,23 @@ class Router {
   Result<std::shared_ptr<RouteTenant>> load_tenant(const std::string& name,
                                                    const std::shared_ptr<const RouteModel>& model);
   Result<RouteQuery> query(std::string_view task, const RouteOptions& options, const RouteModel& model);
+  std::shared_ptr<RouteTenant> tenant_or_empty(const std::string& name,
+                                               const std::shared_ptr<const RouteModel>& model);
+  void record(DecisionRecord record, std::shared_ptr<RouteTenant> tenant);
   Result<void> keep(const std::string& name, RouteTenant& tenant);
   Result<void> embed_examples(const RouteModel& model, const std::string& tenant_name, RouteTenant& tenant,
                               std::vector<RouteExample>& examples);
   int64_t now() const;
+  uint64_t embedding_space() const;  // 0: there is no embedder
 
   Store& store_;
   TextEmbedder* const embedder_;
   const Options options_;
-  mutable std::mutex mutex_;  // of the two below
+  const std::shared_ptr<PendingDecisions> pending_;  // shared with the store's thread
+  mutable std::mutex mutex_;                         // of the members below
   std::shared_ptr<const RouteModel> model_;
   std::map<std::string, std::shared_ptr<RouteTenant>> tenants_;
+  uint64_t epoch_ = 0;  // of forget()
 };
 
 }  // namespace ruvltra

@@ -5,6 +5,7 @@
 #include "base/bytes.h"
 #include "base/fail.h"
 #include "base/sha256.h"
+#include "base/utf8.h"
 #include "sona/route_tenant.h"
 #include "sona/router.h"
 #include "sona/words.h"
@@ -28,7 +29,8 @@ Sha256Digest hash_of(std::span<const std::string> texts) {
 }
 
 // "RVRV", version, space, hash of the texts, then the floats.
-std::vector<uint8_t> encode_vectors(uint64_t space, const Sha256Digest& texts, std::span<const float> vectors) {
+std::vector<uint8_t> encode_vectors(uint64_t space, const Sha256Digest& texts,
+                                    std::span<const float> vectors) {
   std::vector<uint8_t> out(kVectorsHeader + vectors.size_bytes());
   uint8_t* at = out.data();
   const auto put = [&at](const void* data, size_t size) {
@@ -60,6 +62,16 @@ std::vector<float> decode_vectors(std::span<const uint8_t> bytes, uint64_t space
     if (!(out.back() >= -1.01f && out.back() <= 1.01f)) return {};
   }
   return out;
+}
+
+// Of a text, or of as much of it as the model takes.
+Result<Embedding> embed_beginning(TextEmbedder& embedder, std::string_view text) {
+  for (;;) {
+    auto embedding = embedder.embed(text, Scope().tenant);
+    if (embedding || embedding.error().id != "learning.text_too_long" || text.size() < 64) return embedding;
+    text = text.substr(0, text.size() / 2);
+    text = text.substr(0, text.size() - utf8_incomplete_tail(text));
+  }
 }
 
 struct Prepared {
@@ -107,9 +119,7 @@ RouteWeights fit_weights(const RouteTenant& tenant, const Prepared& data, bool w
     examples.push_back(example);
     importance.push_back(tenant.recency(example, now_us));
   }
-  RouteWeights schedule = with_prior ? tenant.with_prior : tenant.words_only;
-  if (!schedule.fitted) schedule = tenant.weights(with_prior);
-  return fit_route_weights(*tenant.model, lanes, examples, importance, schedule);
+  return fit_route_weights(*tenant.model, lanes, examples, importance, tenant.schedule(with_prior));
 }
 
 }  // namespace
@@ -124,13 +134,15 @@ Result<std::shared_ptr<const RouteModel>> Router::embedded(AgentRegistry registr
   if (kept) vectors = decode_vectors(*kept, space, hash, texts.size() * kEmbeddingDim);
   if (vectors.empty()) {
     for (const std::string& text : texts) {
-      ASSIGN_OR_RETURN(const Embedding embedding, embedder_->embed(text, Scope().tenant));
+      ASSIGN_OR_RETURN(const Embedding embedding, embed_beginning(*embedder_, text));
       if (embedding.space != space || embedding.values.size() != kEmbeddingDim) {
-        return fail(ErrorKind::kBusy, "learning.space", "embeddings: the space changed while agents were embedded");
+        return fail(ErrorKind::kBusy, "learning.space",
+                    "embeddings: the space changed while agents were embedded");
       }
       vectors.insert(vectors.end(), embedding.values.begin(), embedding.values.end());
     }
-    RETURN_IF_ERROR(store_.put_value(kVectorsValue, encode_vectors(space, hash, vectors)));
+    // Only a saving: a store that takes nothing (read-only, full) costs the next open the same work.
+    static_cast<void>(store_.put_value(kVectorsValue, encode_vectors(space, hash, vectors)).has_value());
   }
   return RouteModel::create(std::move(registry), options_.ewc_lambda, space, std::move(vectors));
 }
@@ -156,7 +168,7 @@ Result<HeadReport> Router::train_head(const Scope& scope) {
     for (const auto& [place, example] : state->examples) places.push_back(place);
     std::sort(places.begin(), places.end());
     for (const uint64_t place : places) {
-      const RouteExample& example = state->examples.at(place);
+      const RouteExample& example = state->examples.find(place)->second;
       if (now_us - example.time_us <= kDecisionLifeUs) data.examples.push_back(example);
     }
     head = state->head;
@@ -221,8 +233,8 @@ Result<HeadReport> Router::train_head(const Scope& scope) {
 }
 
 // Outcomes from before there was an embedder, or from another space, get vectors of this one.
-Result<void> Router::embed_examples(const RouteModel& model, const std::string& tenant_name, RouteTenant& state,
-                                    std::vector<RouteExample>& examples) {
+Result<void> Router::embed_examples(const RouteModel& model, const std::string& tenant_name,
+                                    RouteTenant& state, std::vector<RouteExample>& examples) {
   if (embedder_ == nullptr || !model.has_vectors()) return {};
   std::vector<RouteExample> changed;
   for (RouteExample& example : examples) {
@@ -237,7 +249,7 @@ Result<void> Router::embed_examples(const RouteModel& model, const std::string& 
     changed.push_back(example);
   }
   const std::unique_lock lock(state.mutex);
-  for (RouteExample& example : changed) RETURN_IF_ERROR(state.embed(std::move(example)));
+  for (RouteExample& example : changed) state.embed(std::move(example));
   return {};
 }
 

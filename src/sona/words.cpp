@@ -28,14 +28,18 @@ Kind kind_of(char32_t c) {
   if (is_ideograph(c)) return Kind::kIdeograph;
   switch (utf8proc_category(static_cast<utf8proc_int32_t>(c))) {
     case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LT: return Kind::kUpper;
+    case UTF8PROC_CATEGORY_LT:
+      return Kind::kUpper;
     case UTF8PROC_CATEGORY_LL:
     case UTF8PROC_CATEGORY_LM:
     case UTF8PROC_CATEGORY_LO:
     case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC: return Kind::kLower;
-    case UTF8PROC_CATEGORY_ND: return Kind::kDigit;
-    default: return Kind::kNone;
+    case UTF8PROC_CATEGORY_MC:
+      return Kind::kLower;
+    case UTF8PROC_CATEGORY_ND:
+      return Kind::kDigit;
+    default:
+      return Kind::kNone;
   }
 }
 
@@ -171,21 +175,21 @@ void normalise(std::string& w) {
 
 const std::unordered_set<std::string_view>& stop_words() {
   static const std::unordered_set<std::string_view> words = {
-      "a",       "an",      "the",    "this",  "that",  "these",  "those",  "it",    "its",   "i",
-      "me",      "my",      "we",     "us",    "our",   "ours",   "you",    "your",  "he",    "she",
-      "they",    "them",    "their",  "his",   "her",   "him",    "who",    "whom",  "whose", "which",
-      "what",    "when",    "where",  "and",   "or",    "but",    "nor",    "if",    "then",  "else",
-      "so",      "than",    "as",     "of",    "at",    "by",     "for",    "with",  "about", "into",
-      "onto",    "to",      "from",   "in",    "on",    "off",    "out",    "over",  "under", "up",
-      "down",    "is",      "am",     "are",   "was",   "were",   "be",     "been",  "being", "have",
-      "has",     "had",     "having", "do",    "does",  "did",    "doing",  "done",  "will",  "would",
-      "shall",   "should",  "can",    "could", "may",   "might",  "must",   "let",   "lets",  "please",
-      "kindly",  "thanks",  "thank",  "just",  "also",  "too",    "very",   "really", "some", "any",
-      "all",     "each",    "every",  "both",  "either", "no",    "not",    "only",  "own",   "same",
-      "such",    "there",   "here",   "now",   "while", "during", "through", "per",  "via",   "im",
-      "ive",     "id",      "dont",   "doesnt", "cant", "isnt",   "wont",   "hey",   "hi",    "hello",
-      "because", "since",   "until",  "s",     "t",     "re",     "ll",     "ve",    "d",     "m",
-      "get",     "gets",    "got",    "way",   "like",  "want",   "wants",  "need",  "needs", "needed",
+      "a",       "an",     "the",    "this",   "that",   "these",  "those",   "it",     "its",   "i",
+      "me",      "my",     "we",     "us",     "our",    "ours",   "you",     "your",   "he",    "she",
+      "they",    "them",   "their",  "his",    "her",    "him",    "who",     "whom",   "whose", "which",
+      "what",    "when",   "where",  "and",    "or",     "but",    "nor",     "if",     "then",  "else",
+      "so",      "than",   "as",     "of",     "at",     "by",     "for",     "with",   "about", "into",
+      "onto",    "to",     "from",   "in",     "on",     "off",    "out",     "over",   "under", "up",
+      "down",    "is",     "am",     "are",    "was",    "were",   "be",      "been",   "being", "have",
+      "has",     "had",    "having", "do",     "does",   "did",    "doing",   "done",   "will",  "would",
+      "shall",   "should", "can",    "could",  "may",    "might",  "must",    "let",    "lets",  "please",
+      "kindly",  "thanks", "thank",  "just",   "also",   "too",    "very",    "really", "some",  "any",
+      "all",     "each",   "every",  "both",   "either", "no",     "not",     "only",   "own",   "same",
+      "such",    "there",  "here",   "now",    "while",  "during", "through", "per",    "via",   "im",
+      "ive",     "id",     "dont",   "doesnt", "cant",   "isnt",   "wont",    "hey",    "hi",    "hello",
+      "because", "since",  "until",  "s",      "t",      "re",     "ll",      "ve",     "d",     "m",
+      "get",     "gets",   "got",    "way",    "like",   "want",   "wants",   "need",   "needs", "needed",
   };
   return words;
 }

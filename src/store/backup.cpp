@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <functional>
 
 #include "base/fail.h"
 #include "base/file.h"
@@ -19,7 +20,8 @@ namespace ruvltra {
 namespace {
 
 constexpr uint64_t kMaxDatabaseBytes = uint64_t{64} << 30;
-constexpr std::string_view kPrefix = "learn-", kSuffix = ".db", kAside = ".damaged";
+constexpr std::string_view kPrefix = "learn-", kSuffix = ".db", kAside = ".damaged",
+                           kUnfinished = ".db.tmp";  // also of OutputFile
 
 tl::unexpected<Error> cannot(std::string_view doing, const std::filesystem::path& file) {
   return fail(ErrorKind::kIo, errno == ENOSPC ? "store.disk_full" : "store.backup", "{}: cannot {}: {}",
@@ -33,6 +35,15 @@ Result<void> sync_path(const std::filesystem::path& path) {
   const auto result = synced ? Result<void>() : cannot("sync", path);
   ::close(descriptor);
   return result;
+}
+
+void remove_if(const std::filesystem::path& folder, const std::function<bool(const std::string&)>& wanted) {
+  std::error_code ignored;
+  std::vector<std::filesystem::path> files;
+  for (const auto& item : std::filesystem::directory_iterator(folder, ignored)) {
+    if (wanted(item.path().filename().string())) files.push_back(item.path());
+  }
+  for (const auto& file : files) std::filesystem::remove(file, ignored);
 }
 
 // Whether a store would serve all of this file.
@@ -95,8 +106,8 @@ Result<bool> BackupRun::step(int n_pages) {
 
 Result<BackupFile> BackupFile::create(const std::filesystem::path& file) {
   std::filesystem::path temporary = file;
-  temporary += fmt::format(".tmp{}", getpid());
-  ::unlink(temporary.c_str());  // of an earlier process with this number
+  temporary += fmt::format(".tmp{}", getpid());  // kUnfinished
+  ::unlink(temporary.c_str());                   // of an earlier process with this number
   const int descriptor = ::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (descriptor < 0) return cannot("create", temporary);
   ::close(descriptor);
@@ -158,13 +169,17 @@ void remove_old_backups(const std::filesystem::path& folder, size_t n_kept) {
 }
 
 void remove_set_aside(const std::filesystem::path& folder) {
-  std::error_code ignored;
-  std::vector<std::filesystem::path> files;
-  for (const auto& item : std::filesystem::directory_iterator(folder, ignored)) {
-    const std::string name = item.path().filename().string();
-    if (name.starts_with("learn.") && name.find(kAside) != std::string::npos) files.push_back(item.path());
-  }
-  for (const auto& file : files) std::filesystem::remove(file, ignored);
+  remove_if(folder, [](const std::string& name) {
+    return name.starts_with("learn.") && name.find(kAside) != std::string::npos;
+  });
+}
+
+void remove_unfinished(const StoreFiles& files) {
+  const auto unfinished = [](const std::string& name) {
+    return name.starts_with("learn") && name.find(kUnfinished) != std::string::npos;
+  };
+  remove_if(files.folder, unfinished);
+  remove_if(files.backups(), unfinished);
 }
 
 Result<std::vector<uint8_t>> copy_database(const StoreFiles& files) {

@@ -56,6 +56,8 @@ std::vector<BackupEntry> list_backups(const std::filesystem::path& folder);  // 
 Result<std::filesystem::path> new_backup_name(const std::filesystem::path& folder);
 void remove_old_backups(const std::filesystem::path& folder, size_t n_kept);
 void remove_set_aside(const std::filesystem::path& folder);  // learn.db.damaged-* and the like
+// Copies that a killed process did not finish. *Requires*: this process owns the data directory.
+void remove_unfinished(const StoreFiles& files);
 
 // The bytes of learn.db, not in the middle of a checkpoint.
 Result<std::vector<uint8_t>> copy_database(const StoreFiles& files);

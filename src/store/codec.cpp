@@ -89,7 +89,11 @@ class Decoder {
  public:
   explicit Decoder(const Row& row) : row_(row) {}
 
-  std::string text() { return next(Value::Type::kText).bytes; }
+  std::string text() {
+    std::string value = next(Value::Type::kText).bytes;
+    check(utf8_is_valid(value));
+    return value;
+  }
   int64_t integer() { return next(Value::Type::kInteger).integer; }
   uint64_t count() { return std::bit_cast<uint64_t>(integer()); }
   int64_t integer_in(int64_t low, int64_t high) {
@@ -102,7 +106,11 @@ class Decoder {
   Enum enumerator(Enum last) {
     return static_cast<Enum>(integer_in(0, static_cast<int64_t>(last)));
   }
-  double real() { return next(Value::Type::kReal).real; }
+  double real() {
+    const double value = next(Value::Type::kReal).real;
+    check(std::isfinite(value));
+    return value;
+  }
   std::optional<double> optional_real() {
     if (position_ < row_.values.size() && row_.values[position_].type == Value::Type::kNull) {
       ++position_;
@@ -129,8 +137,10 @@ class Decoder {
   }
   std::vector<float> vector() {
     const std::string bytes = blob();
-    if (bytes.size() % sizeof(f16_t) != 0) good_ = false;
-    return decode_f16(bytes);
+    check(bytes.size() % sizeof(f16_t) == 0);
+    std::vector<float> values = decode_f16(bytes);
+    for (const float value : values) check(std::isfinite(value));
+    return values;
   }
   std::vector<float> embedding() {
     std::vector<float> values = vector();
@@ -161,6 +171,7 @@ class Decoder {
 };
 
 constexpr int64_t kMaxU32 = std::numeric_limits<uint32_t>::max();
+constexpr int64_t kMaxAttempts = 1'000'000'000, kMaxLayer = 1'000'000;
 constexpr size_t kMaxOrigins = 64, kMaxProbabilities = 64, kMaxHookLayers = 64;
 
 std::string encode_probabilities(const std::vector<AgentProbability>& list) {
@@ -180,7 +191,7 @@ std::vector<AgentProbability> decode_probabilities(std::string_view bytes, bool&
     const auto p = view.read<double>();
     const auto n = view.read<uint32_t>();
     const auto agent = n ? view.take_text(*n) : std::nullopt;
-    if (!p || !agent || !std::isfinite(*p)) break;
+    if (!p || !agent || !std::isfinite(*p) || !utf8_is_valid(*agent)) break;
     list.push_back({std::string(*agent), *p});
   }
   good = view.remaining() == 0;
@@ -221,6 +232,8 @@ Result<std::vector<Value>> encode(const TrajectoryRecord& record, StepRange step
   out.integer(static_cast<int64_t>(body.verdict.kind));
   out.real("trajectory.verdict.completion", body.verdict.completion);
   out.integer(body.verdict.attempts);
+  out.check(body.verdict.attempts >= 0 && body.verdict.attempts <= kMaxAttempts,
+            "trajectory.verdict.attempts", "0 to 1,000,000,000");
   out.real("trajectory.quality", body.quality);
   out.integer(static_cast<int64_t>(body.source));
   out.text("trajectory.lesson", body.lesson);
@@ -251,8 +264,7 @@ Result<TrajectoryRecord> decode_trajectory(const Row& row, StepRange& steps) {
   body.agent = in.text();
   body.verdict.kind = in.enumerator(VerdictKind::kRecovered);
   body.verdict.completion = in.real();
-  body.verdict.attempts =
-      static_cast<int>(in.integer_in(std::numeric_limits<int>::min(), std::numeric_limits<int>::max()));
+  body.verdict.attempts = static_cast<int>(in.integer_in(0, kMaxAttempts));
   body.quality = in.optional_real();
   body.source = in.enumerator(QualitySource::kActions);
   body.lesson = in.text();
@@ -283,7 +295,10 @@ Result<std::vector<Value>> encode(const TrajectoryStep& step) {
   out.count(step.hooks ? step.hooks->space : 0);
   std::string layers;
   if (step.hooks) {
-    for (const int layer : step.hooks->layers) append_raw(layers, static_cast<int32_t>(layer));
+    for (const int layer : step.hooks->layers) {
+      out.check(layer >= 0 && layer <= kMaxLayer, "step.hooks.layers", "0 to 1,000,000");
+      append_raw(layers, static_cast<int32_t>(layer));
+    }
     out.check(step.hooks->layers.size() <= kMaxHookLayers, "step.hooks.layers", "at most 64 layers");
     out.check(!step.hooks->layers.empty(), "step.hooks.layers", "at least one layer");
     out.check(step.hooks->values.size() == step.hooks->layers.size() * kEmbeddingDim, "step.hooks.values",
@@ -307,7 +322,10 @@ Result<TrajectoryStep> decode_step(const Row& row) {
   hooks.space = in.count();
   const std::string layers = in.blob();
   ByteView view(as_bytes(layers));
-  while (const auto layer = view.read<int32_t>()) hooks.layers.push_back(*layer);
+  while (const auto layer = view.read<int32_t>()) {
+    in.check(*layer >= 0 && *layer <= kMaxLayer);
+    hooks.layers.push_back(*layer);
+  }
   in.check(view.remaining() == 0 && hooks.layers.size() <= kMaxHookLayers);
   hooks.values = in.vector();
   in.check(hooks.values.size() == hooks.layers.size() * kEmbeddingDim);
@@ -532,8 +550,8 @@ Result<MetaRow> decode_meta(const Row& row) {
   Decoder in(row);
   MetaRow meta;
   meta.name = in.text();
-  meta.count = in.integer();
-  meta.last = in.integer();
+  meta.count = in.integer_in(0, kMaxNumber);
+  meta.last = in.integer_in(0, kMaxNumber);
   meta.sums = in.bytes<16>();
   RETURN_IF_ERROR(in.finish("meta"));
   return meta;

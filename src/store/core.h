@@ -45,7 +45,6 @@ class StoreCore {
   std::vector<Result<void>> commit(std::vector<Change>& changes);
   // After an I/O error of a commit the connection must not be used again: its owner opens a new one.
   bool must_reopen() const { return must_reopen_; }
-  void fail_writer(const Error& error) { note_commit_error(error); }
 
   // --- Changes: called inside commit() only.
   Result<void> put_trajectory(const TrajectoryRecord& record);

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "base/fail.h"
+#include "base/utf8.h"
 #include "store/core.h"
 #include "store/core_undo.h"
 
@@ -259,6 +260,9 @@ Result<void> StoreCore::put_value(std::string_view name, std::span<const uint8_t
   if (bytes.size() > kMaxRecordBytes) {
     return fail("store.too_large", "value {}: expected at most {} bytes, found {}", ruvltra::quoted(name),
                 kMaxRecordBytes, bytes.size());
+  }
+  if (!utf8_is_valid(name)) {
+    return fail("store.bad_record", "value: name: expected UTF-8, found {}", ruvltra::quoted(name));
   }
   const auto found = values_.find(name);
   const bool replaces = found != values_.end();

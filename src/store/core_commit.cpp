@@ -140,13 +140,19 @@ Result<void> StoreCore::checkpoint(bool truncate) {
   ASSIGN_OR_RETURN(const std::optional<CheckpointLock> lock,
                    CheckpointLock::take(files_.checkpoint_lock(), truncate));
   if (!lock) return {};  // somebody is copying the file; the next checkpoint will do
-  RETURN_IF_ERROR(database_.checkpoint(truncate));
+  if (const auto done = database_.checkpoint(truncate); !done) {
+    note_commit_error(done.error());
+    return done;
+  }
   ++n_checkpoints_;
   return {};
 }
 
 Result<void> StoreCore::scrub() {
-  RETURN_IF_ERROR(database_.execute("VACUUM"));
+  if (const auto done = database_.execute("VACUUM"); !done) {
+    note_commit_error(done.error());
+    return done;
+  }
   return checkpoint(true);
 }
 

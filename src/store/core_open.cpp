@@ -257,8 +257,9 @@ Result<void> StoreCore::index_row(TableId id, const Row& row) {
     }
     case kFeedback: {
       ASSIGN_OR_RETURN(const FeedbackRecord record, decode_feedback(row));
-      Entry entry;
+      FeedbackEntry entry;
       entry.tenant = tenant_number(record.tenant);
+      entry.feedback_id = record.feedback_id;
       const FeedbackKey key{entry.tenant, record.feedback_id};
       if (!record.feedback_id.empty() && feedback_ids_.contains(key)) {
         return fail("store.corrupt", "the same feedback is there twice");
@@ -356,7 +357,7 @@ void StoreCore::check_account(TableId id, const MetaRow& meta) {
 // The end of a WAL can be damaged without any trace in the file.
 void StoreCore::check_high_water() {
   const auto committed = high_water_.read();
-  if (!committed || *committed <= sequence_) return;
+  if (!committed || *committed <= sequence_ || *committed > kMaxNumber) return;
   damage_.push_back(
       {"wal", 0,
        fmt::format("{} changes were committed, but only {} of them are there", *committed, sequence_)});
@@ -429,8 +430,10 @@ Result<void> StoreCore::quarantine_found() {
 Result<void> StoreCore::verify() {
   suspect_ = false;
   const auto loaded = load();
-  if (loaded || !writable_) return loaded;
-  writable_ = false;
+  if (loaded) return loaded;
+  // The maps are half made: nothing more is served from them. A new connection sees whether the file can be
+  // opened at all.
+  must_reopen_ = true;
   why_not_ = loaded.error().message;
   return loaded;
 }

@@ -55,9 +55,8 @@ void put_optional(Json& out, const char* key, const std::optional<T>& value) {
 class Fields {
  public:
   Fields(const Json& object, size_t line) : object_(object), line_(line) {
-    if (!object.is_object()) {
-      error_ = fail("store.import", "line {}: expected an object, found {}", line, object.type_name());
-    }
+    if (object.is_object()) return;
+    error_ = fail("store.import", "line {}: expected an object, found {}", line, object.type_name());
   }
 
   std::string text(const char* key) {
@@ -456,6 +455,9 @@ Result<void> take(Fields& in, std::string_view tenant, std::vector<Record>& out,
 Result<void> parse_line(std::string_view text, size_t line, std::string_view tenant, ImportBatch& batch) {
   const auto object = parse_json(text, fmt::format("line {}", line), kLineLimits);
   if (!object) return fail("store.import", "{}", object.error().message);
+  if (!object->is_object()) {
+    return fail("store.import", "line {}: expected an object, found {}", line, object->type_name());
+  }
   Fields in(*object, line);
   const std::string kind = in.text("kind");
   static_cast<void>(in.text("tenant"));  // whose it was; it belongs to `tenant` now

@@ -59,6 +59,16 @@ Error sqlite_error(sqlite3* db, int code, std::string_view doing) {
   }
 }
 
+bool has_wal_reset_fault(int version) {
+  const int minor = version / 1'000 % 1'000, patch = version % 1'000;
+  if (version < 3'007'000 || version >= 3'051'003) return false;
+  return !(minor == 44 && patch >= 6) && !(minor == 50 && patch >= 7);
+}
+
+SqliteFacts sqlite_facts() {
+  return {sqlite3_libversion(), has_wal_reset_fault(sqlite3_libversion_number())};
+}
+
 Statement::~Statement() { sqlite3_finalize(statement_); }
 Statement::Statement(Statement&& other) noexcept : statement_(std::exchange(other.statement_, nullptr)) {}
 Statement& Statement::operator=(Statement&& other) noexcept {
@@ -127,6 +137,12 @@ Result<Database> Database::open_exclusive(const std::filesystem::path& file, con
   harden(database.db_);
   // EXCLUSIVE before WAL: then there is no shared-memory index, no second connection can join, and the fault
   // of SQLite 3.7.0 .. 3.51.2 that needs two of them cannot happen.
+  ASSIGN_OR_RETURN(const std::string locking, database.text("PRAGMA locking_mode=EXCLUSIVE"));
+  if (locking != "exclusive" || sqlite3_threadsafe() == 0) {
+    return fail(ErrorKind::kUnsupported, "store.topology",
+                "SQLite {}: expected a connection of its own, found locking mode {}, threads {}",
+                sqlite3_libversion(), ruvltra::quoted(locking), sqlite3_threadsafe());
+  }
   for (const char* sql : {"PRAGMA locking_mode=EXCLUSIVE", "PRAGMA cell_size_check=ON", "PRAGMA mmap_size=0",
                           "PRAGMA secure_delete=ON", "PRAGMA trusted_schema=OFF", "PRAGMA temp_store=MEMORY",
                           "PRAGMA cache_size=-16384", "PRAGMA auto_vacuum=NONE"}) {

@@ -19,6 +19,16 @@ namespace ruvltra {
 // store.disk_full, store.corrupt, store.locked, store.too_large, else store.unavailable.
 Error sqlite_error(sqlite3* db, int code, std::string_view doing);
 
+// SQLite 3.7.0 to 3.51.2 can lose committed transactions of a WAL when two connections write or checkpoint at
+// once (repaired in 3.51.3, and in 3.44.6 and 3.50.7 for their branches). `version` as
+// sqlite3_libversion_number() gives it: 3040001 for 3.40.1.
+bool has_wal_reset_fault(int version);
+struct SqliteFacts {
+  std::string version;
+  bool has_wal_reset_fault = false;
+};
+SqliteFacts sqlite_facts();  // of the library in use
+
 // A prepared statement. Parameters and columns are counted from 1 and from 0, as in SQLite.
 class Statement {
  public:

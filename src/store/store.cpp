@@ -1,7 +1,9 @@
 // The contract of store.h, in terms of StoreCore and its thread.
 #include "store/store.h"
 
+#include <fcntl.h>
 #include <sys/statfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -38,6 +40,13 @@ bool is_network(const std::filesystem::path& folder) {
   }
 }
 
+void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  fsync(descriptor);  // some file systems do not have it
+  ::close(descriptor);
+}
+
 Result<void> prepare_folder(const std::filesystem::path& folder, const Store::Options& options) {
   std::error_code error;
   const bool exists = std::filesystem::is_directory(folder, error);
@@ -48,6 +57,8 @@ Result<void> prepare_folder(const std::filesystem::path& folder, const Store::Op
   if (!exists) {
     std::filesystem::create_directories(folder, error);
     if (!error) std::filesystem::permissions(folder, std::filesystem::perms::owner_all, error);
+    // Its name in the folder above must outlive a power cut as well; SQLite syncs the folder itself.
+    if (!error) sync_folder(std::filesystem::absolute(folder, error).parent_path());
     if (error) {
       return fail(ErrorKind::kIo, "store.unavailable", "{}: cannot make the directory: {}", folder.string(),
                   error.message());
@@ -144,6 +155,12 @@ class SqliteStore final : public Store {
   Result<void> put_decision(const DecisionRecord& record) override {
     return change([&record](StoreCore& core) { return core.put_decision(record); });
   }
+  Result<void> put_decision_async(DecisionRecord record, std::function<void(Result<void>)> done) override {
+    RETURN_IF_ERROR(check_writable());
+    const auto kept = std::make_shared<DecisionRecord>(std::move(record));
+    return thread_.change_async([kept](StoreCore& core) { return core.put_decision(*kept); },
+                                std::move(done));
+  }
   Result<DecisionRecord> decision(std::string_view tenant, const DecisionId& id) override {
     return read<DecisionRecord>([&](StoreCore& core) { return core.decision(tenant, id); });
   }
@@ -170,8 +187,7 @@ class SqliteStore final : public Store {
     return change_to<GenerationRecord>([&](StoreCore& core) { return core.publish(next, expected); });
   }
   Result<std::optional<GenerationRecord>> live(std::string_view tenant, std::string_view session) override {
-    return read<std::optional<GenerationRecord>>(
-        [&](StoreCore& core) { return core.live(tenant, session); });
+    return read<std::optional<GenerationRecord>>([&](StoreCore& core) { return core.live(tenant, session); });
   }
   Result<std::vector<GenerationRecord>> history(std::string_view tenant, std::string_view session,
                                                 size_t n) override {
@@ -186,14 +202,7 @@ class SqliteStore final : public Store {
     return read<std::optional<std::vector<uint8_t>>>([&](StoreCore& core) { return core.value(name); });
   }
 
-  Result<DeleteReport> delete_data(std::string_view tenant, std::optional<std::string> session) override {
-    ASSIGN_OR_RETURN(const DeleteReport report, change_to<DeleteReport>([&](StoreCore& core) {
-                       return core.delete_data(tenant, session);
-                     }));
-    RETURN_IF_ERROR(thread_.inside([](StoreCore& core) { return core.scrub(); }));
-    RETURN_IF_ERROR(forget_old_copies());
-    return report;
-  }
+  Result<DeleteReport> delete_data(std::string_view tenant, std::optional<std::string> session) override;
 
   Result<std::vector<DamagedRow>> verify() override {
     const size_t n_before = damaged().size();
@@ -262,7 +271,7 @@ class SqliteStore final : public Store {
     }
   }
 
-  Result<void> forget_old_copies();
+  Result<void> copy_to(const std::filesystem::path& file);
   void keep_backups();
 
   const StoreFiles files_;
@@ -279,8 +288,8 @@ class SqliteStore final : public Store {
 
 // --- Copies
 
-Result<void> SqliteStore::backup(const std::filesystem::path& file) {
-  const std::lock_guard one_at_a_time(backup_mutex_);
+// *Requires*: backup_mutex_.
+Result<void> SqliteStore::copy_to(const std::filesystem::path& file) {
   ASSIGN_OR_RETURN(BackupFile target, BackupFile::create(file));
   RETURN_IF_ERROR(thread_.inside([&](StoreCore& core) { return core.begin_backup(target.temporary()); }));
   for (bool done = false; !done;) {
@@ -290,21 +299,36 @@ Result<void> SqliteStore::backup(const std::filesystem::path& file) {
   return target.commit();
 }
 
+Result<void> SqliteStore::backup(const std::filesystem::path& file) {
+  const std::lock_guard one_at_a_time(backup_mutex_);
+  return copy_to(file);
+}
+
 Result<std::filesystem::path> SqliteStore::backup_now() {
+  const std::lock_guard one_at_a_time(backup_mutex_);
   ASSIGN_OR_RETURN(const std::filesystem::path file, new_backup_name(files_.backups()));
-  RETURN_IF_ERROR(backup(file));
+  RETURN_IF_ERROR(copy_to(file));
   remove_old_backups(files_.backups(), kKeptBackups);
   return file;
 }
 
-// Backups and damaged files that were set aside hold what was deleted. They go first; without a new backup
-// the deletion is still done.
-Result<void> SqliteStore::forget_old_copies() {
+// No copy may be in the making meanwhile: it would hold what is being deleted.
+Result<DeleteReport> SqliteStore::delete_data(std::string_view tenant, std::optional<std::string> session) {
+  const std::lock_guard no_copies(backup_mutex_);
+  ASSIGN_OR_RETURN(const DeleteReport report, change_to<DeleteReport>([&](StoreCore& core) {
+                     return core.delete_data(tenant, session);
+                   }));
+  RETURN_IF_ERROR(thread_.inside([](StoreCore& core) { return core.scrub(); }));
+  // Backups and files that were set aside hold it, too.
   const bool had_backups = !list_backups(files_.backups()).empty();
   remove_old_backups(files_.backups(), 0);
   remove_set_aside(files_.folder);
-  if (had_backups) RETURN_IF_ERROR(backup_now());
-  return {};
+  remove_unfinished(files_);
+  if (had_backups) {
+    ASSIGN_OR_RETURN(const std::filesystem::path file, new_backup_name(files_.backups()));
+    RETURN_IF_ERROR(copy_to(file));
+  }
+  return report;
 }
 
 void SqliteStore::keep_backups() {
@@ -362,6 +386,7 @@ Result<std::unique_ptr<Store>> open_store(const std::filesystem::path& folder, c
     return std::make_unique<SqliteStore>(folder, options, parts, std::nullopt, std::move(core), std::nullopt);
   }
   ASSIGN_OR_RETURN(OwnerLock lock, OwnerLock::take(folder));
+  remove_unfinished(files);
   auto core = StoreCore::open(files, options, parts.vfs);
   std::optional<DamagedRow> restored;
   if (!core && core.error().id == "store.corrupt" && options.recover) {

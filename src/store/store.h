@@ -95,6 +95,7 @@ class Store {
 
   // Decisions of the router.
   virtual Result<void> put_decision(const DecisionRecord& record) = 0;
+  virtual Result<void> put_decision_async(DecisionRecord record, std::function<void(Result<void>)> done) = 0;
   virtual Result<DecisionRecord> decision(std::string_view tenant, const DecisionId& id) = 0;
   // The outcome and the feedback that told it, in one transaction. False: the same feedback was there
   // already.

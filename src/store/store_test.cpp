@@ -1,48 +1,19 @@
 #include "store/store.h"
 
 #include <gtest/gtest.h>
-#include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <future>
+#include <limits>
+#include <thread>
 
-#include "store/jsonl.h"
-#include "store/store_parts.h"
-#include "store/faults/samples.h"
+#include "store/faults/fault_vfs.h"
+#include "store/store_test_tools.h"
 
 namespace ruvltra {
 namespace {
-
-std::unique_ptr<Store> open_in(const std::filesystem::path& folder, Store::Options options = {}) {
-  options.backup_hours = 0;
-  auto store = Store::open(folder, options);
-  EXPECT_TRUE(store) << (store ? "" : store.error().message);
-  return store ? *std::move(store) : nullptr;
-}
-
-template <class T>
-void expect_ok(const Result<T>& result) {
-  ASSERT_TRUE(result) << result.error().id << ": " << result.error().message;
-}
-template <class T>
-void expect_error(const Result<T>& result, std::string_view id) {
-  ASSERT_FALSE(result);
-  EXPECT_EQ(result.error().id, id) << result.error().message;
-}
-
-// Equal records have equal lines: the JSONL holds every field.
-template <class Record>
-void expect_same(const Record& found, const Record& expected) {
-  EXPECT_EQ(to_jsonl(found), to_jsonl(expected));
-}
-
-std::vector<TrajectoryId> trajectory_ids(Store& store, const std::string& tenant) {
-  std::vector<TrajectoryId> ids;
-  expect_ok(store.each_trajectory(tenant, [&](const TrajectoryRecord& record) {
-    ids.push_back(record.id);
-    return true;
-  }));
-  return ids;
-}
 
 TEST(Store, EverythingSurvivesARestart) {
   const ScratchFolder folder("store");
@@ -110,6 +81,293 @@ TEST(Store, EverythingSurvivesARestart) {
   EXPECT_EQ((*live)->number, 1u);
   EXPECT_EQ((*live)->reason, "instant");
   EXPECT_FALSE(*store->live("b", ""));
+}
+
+// A change that cannot be made fails alone; the others of its group are committed together.
+TEST(Store, OneCommitForManyAndOneBadOneIsAlone) {
+  const ScratchFolder folder("group");
+  Store::Options options;
+  options.group_ms = 500;
+  const auto store = open_in(folder.path(), options);
+  constexpr uint64_t kChanges = 40;
+  std::vector<std::promise<Result<void>>> answers(kChanges);
+  for (uint64_t n = 0; n < kChanges; ++n) {
+    TrajectoryRecord record = sample_trajectory(n);
+    if (n == 7) record.quality = std::numeric_limits<double>::quiet_NaN();
+    if (n == 11) record.body.steps[2].hooks->values.pop_back();  // after two of its rows were written
+    expect_ok(
+        store->put_trajectory_async(record, [&answers, n](Result<void> r) { answers[n].set_value(r); }));
+  }
+  for (uint64_t n = 0; n < kChanges; ++n) {
+    const Result<void> answer = answers[n].get_future().get();
+    if (n == 7 || n == 11) {
+      expect_error(answer, "store.bad_record");
+    } else {
+      expect_ok(answer);
+    }
+  }
+  const StoreStats stats = store->stats();
+  EXPECT_LT(stats.n_commits, 10u);
+  EXPECT_EQ(stats.n_operations, kChanges - 2);
+  EXPECT_EQ(stats.n_trajectories, kChanges - 2);
+  expect_error(store->trajectory("local", sample_id(11)), "store.not_found");
+  const auto damage = store->verify();
+  expect_ok(damage);
+  EXPECT_TRUE(damage->empty());
+}
+
+TEST(Store, ManyThreads) {
+  const ScratchFolder folder("threads");
+  const auto store = open_in(folder.path());
+  constexpr uint64_t kThreads = 6, kEach = 60;
+  std::atomic<int> n_errors = 0;
+  std::vector<std::thread> threads;
+  for (uint64_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      const std::string tenant = "tenant" + std::to_string(t);
+      for (uint64_t i = 0; i < kEach; ++i) {
+        const uint64_t n = i * kThreads + t;
+        n_errors += !store->put_trajectory(sample_trajectory(n, tenant));
+        n_errors += !store->trajectory(tenant, sample_id(n));
+        if (i % 10 == 0) n_errors += !store->put_patterns(std::vector{sample_pattern(n, tenant)});
+        if (i % 20 == 0) n_errors += !store->verify();
+        if (i % 20 == 10) n_errors += !store->checkpoint();
+        static_cast<void>(store->stats());
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(n_errors, 0);
+  EXPECT_EQ(trajectory_ids(*store, "").size(), kThreads * kEach);
+  EXPECT_EQ(trajectory_ids(*store, "tenant3").size(), kEach);
+  EXPECT_TRUE(store->damaged().empty());
+}
+
+TEST(Store, CallbacksMayNotCallItAndVisitorsMay) {
+  const ScratchFolder folder("reenter");
+  const auto store = open_in(folder.path());
+  std::promise<Result<void>> inner;
+  expect_ok(store->put_trajectory_async(sample_trajectory(0), [&](const Result<void>&) {
+    inner.set_value(store->put_trajectory(sample_trajectory(1)));
+  }));
+  expect_error(inner.get_future().get(), "store.reentered");
+  size_t n_seen = 0;
+  expect_ok(store->each_trajectory("", [&](const TrajectoryRecord& record) {
+    ++n_seen;
+    expect_ok(store->trajectory("local", record.id));
+    return true;
+  }));
+  EXPECT_EQ(n_seen, 1u);
+}
+
+TEST(Store, AFullQueueIsBusy) {
+  const ScratchFolder folder("busy");
+  Store::Options options;
+  options.queue = 3;
+  const auto store = open_in(folder.path(), options);
+  std::promise<void> go, waiting;
+  expect_ok(store->put_trajectory_async(sample_trajectory(0), [&](const Result<void>&) {
+    waiting.set_value();
+    go.get_future().wait();
+  }));
+  waiting.get_future().wait();
+  std::atomic<int> n_done = 0;
+  for (uint64_t n = 1; n <= 3; ++n) {
+    expect_ok(store->put_trajectory_async(sample_trajectory(n),
+                                          [&](const Result<void>& r) { n_done += r ? 1 : 0; }));
+  }
+  expect_error(store->put_trajectory(sample_trajectory(9)), "store.busy");
+  go.set_value();
+  while (n_done < 3) std::this_thread::yield();
+  expect_ok(store->put_trajectory(sample_trajectory(9)));
+}
+
+TEST(Store, TwiceTheCapacityLeavesExactlyTheCapacity) {
+  const ScratchFolder folder("capacity");
+  constexpr uint64_t kCapacity = 50;
+  Store::Options options;
+  options.trajectory_capacity = kCapacity;
+  options.pattern_capacity = 4;
+  const auto store = open_in(folder.path(), options);
+  for (uint64_t n = 0; n < 2 * kCapacity; ++n) {
+    expect_ok(store->put_trajectory_async(sample_trajectory(n), [](const Result<void>& r) { expect_ok(r); }));
+  }
+  expect_ok(store->put_trajectory(sample_trajectory(2 * kCapacity - 1)));  // the same again
+  const auto ids = trajectory_ids(*store, "");
+  ASSERT_EQ(ids.size(), kCapacity);
+  EXPECT_EQ(ids.front(), sample_id(kCapacity));
+  EXPECT_EQ(ids.back(), sample_id(2 * kCapacity - 1));
+
+  // Whom to evict is the bank's business: patterns beyond the capacity are refused, all of the call.
+  std::vector<PatternRecord> patterns;
+  for (uint64_t n = 0; n < 4; ++n) patterns.push_back(sample_pattern(n));
+  expect_ok(store->put_patterns(patterns));
+  const std::vector<PatternRecord> two = {sample_pattern(8), sample_pattern(9)};
+  expect_error(store->change_patterns(std::vector{sample_id(0, 1)}, two), "store.full");
+  EXPECT_EQ(store->stats().n_patterns, 4u);
+  expect_ok(store->pattern(sample_id(0, 1)));
+  expect_ok(store->change_patterns(std::vector{sample_id(0, 1), sample_id(1, 1)}, two));
+  expect_error(store->pattern(sample_id(0, 1)), "store.not_found");
+  expect_ok(store->pattern(sample_id(9, 1)));
+  EXPECT_TRUE(store->verify()->empty());
+}
+
+TEST(Store, FeedbackOnceAndPublishByComparison) {
+  const ScratchFolder folder("feedback");
+  const auto store = open_in(folder.path());
+  EXPECT_TRUE(*store->put_feedback(sample_feedback(1)));
+  FeedbackRecord again = sample_feedback(1);
+  again.id = sample_id(77, 2);
+  again.time_us = 99;
+  EXPECT_FALSE(*store->put_feedback(again));
+  again.correction = "another";
+  expect_error(store->put_feedback(again), "store.conflict");
+  again.tenant = "other";
+  EXPECT_TRUE(*store->put_feedback(again));
+
+  expect_ok(store->put_decision(sample_decision(1)));
+  DecisionRecord decided = sample_decision(1);
+  decided.outcome_quality = 1.0;
+  EXPECT_TRUE(*store->put_outcome(decided, sample_feedback(2)));
+  decided.outcome_quality = 0.0;
+  EXPECT_FALSE(*store->put_outcome(decided, sample_feedback(2)));
+  EXPECT_EQ(store->decision("local", decided.id)->outcome_quality, 1.0);
+  EXPECT_EQ(*store->expire_decisions(1), 0u);
+  EXPECT_EQ(*store->expire_decisions(2), 1u);
+  expect_error(store->decision("local", decided.id), "store.not_found");
+
+  GenerationRecord generation;
+  generation.tenant = "a";
+  generation.session = "s";
+  EXPECT_EQ(store->publish(generation, 0)->number, 1u);
+  expect_error(store->publish(generation, 0), "store.conflict");
+  EXPECT_EQ(store->publish(generation, 1)->number, 2u);
+  EXPECT_EQ((*store->live("a", "s"))->number, 2u);
+  EXPECT_FALSE(*store->live("a", ""));
+  const auto history = store->history("a", "s", 10);
+  expect_ok(history);
+  ASSERT_EQ(history->size(), 2u);
+  EXPECT_EQ(history->front().number, 2u);
+}
+
+// The oldest feedback and decisions go first, and with a feedback its name: also after a restart.
+TEST(Store, FeedbackAndDecisionsAreBounded) {
+  const ScratchFolder folder("bounded");
+  Store::Options options;
+  options.feedback_capacity = 3;
+  options.decision_capacity = 2;
+  for (uint64_t round = 0; round < 2; ++round) {
+    const auto store = open_in(folder.path(), options);
+    for (uint64_t n = 5 * round; n < 5 * round + 5; ++n) {
+      EXPECT_TRUE(*store->put_feedback(sample_feedback(n)));
+      expect_ok(store->put_decision(sample_decision(n)));
+    }
+    EXPECT_EQ(store->stats().n_feedback, 3u);
+    EXPECT_EQ(store->stats().n_decisions, 2u);
+  }
+  const auto store = open_in(folder.path(), options);
+  FeedbackRecord again = sample_feedback(3);  // gone, and so it is new
+  again.id = sample_id(50, 2);
+  again.correction = "another";
+  EXPECT_TRUE(*store->put_feedback(again));
+  EXPECT_TRUE(store->verify()->empty());
+}
+
+TEST(Store, ExactlyOnePublisherWins) {
+  const ScratchFolder folder("race");
+  const auto store = open_in(folder.path());
+  std::atomic<int> n_won = 0;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&] {
+      GenerationRecord generation;
+      generation.tenant = "a";
+      n_won += store->publish(generation, 0) ? 1 : 0;
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(n_won, 1);
+}
+
+TEST(Store, RefusesWhatItCouldNotGiveBack) {
+  const ScratchFolder folder("bad");
+  const auto store = open_in(folder.path());
+  TrajectoryRecord no_id = sample_trajectory(1);
+  no_id.id = {};
+  expect_error(store->put_trajectory(no_id), "store.bad_record");
+  TrajectoryRecord text = sample_trajectory(1);
+  text.body.lesson = "\xff";
+  expect_error(store->put_trajectory(text), "store.bad_record");
+  PatternRecord vector = sample_pattern(1);
+  vector.embedding[3] = 70'000;  // beyond f16
+  expect_error(store->put_patterns(std::vector{vector}), "store.bad_record");
+  vector.embedding.resize(255);
+  expect_error(store->put_patterns(std::vector{vector}), "store.bad_record");
+  TrajectoryRecord large = sample_trajectory(1);
+  large.body.lesson.assign(17 << 20, 'x');
+  expect_error(store->put_trajectory(large), "store.too_large");
+  expect_error(store->put_value("\xff", std::vector<uint8_t>{1}), "store.bad_record");
+  expect_error(store->put_value("v", std::vector<uint8_t>((16 << 20) + 1)), "store.too_large");
+  expect_ok(store->put_trajectory(sample_trajectory(1, "a")));
+  expect_error(store->put_trajectory(sample_trajectory(1, "b")), "store.conflict");
+  EXPECT_EQ(store->stats().n_trajectories, 1u);
+}
+
+TEST(Store, ADiskThatIsFullForAWhile) {
+  const ScratchFolder folder("full");
+  FaultVfs vfs(false);
+  StoreParts parts;
+  parts.vfs = vfs.name();
+  const auto store = open_in(folder.path(), {}, parts);
+  expect_ok(store->put_trajectory(sample_trajectory(1)));
+  vfs.fail_at(DiskFault::kDiskFull, 1, true);
+  for (uint64_t n = 2; n < 6; ++n)
+    expect_error(store->put_trajectory(sample_trajectory(n)), "store.disk_full");
+  expect_ok(store->trajectory("local", sample_id(1)));  // serving goes on
+  vfs.fail_at(DiskFault::kNone, 0, false);
+  expect_ok(store->put_trajectory(sample_trajectory(6)));  // and writing, unaided
+  EXPECT_EQ(trajectory_ids(*store, "").size(), 2u);
+  EXPECT_TRUE(store->verify()->empty());
+}
+
+// What was not synced is never acknowledged; the store opens its files anew and goes on.
+TEST(Store, AFailedSyncIsNotAcknowledged) {
+  const ScratchFolder folder("sync");
+  FaultVfs vfs(false);
+  StoreParts parts;
+  parts.vfs = vfs.name();
+  parts.reopen_pause = std::chrono::milliseconds(0);
+  const auto store = open_in(folder.path(), {}, parts);
+  expect_ok(store->put_trajectory(sample_trajectory(1)));
+  vfs.fail_at(DiskFault::kSyncError, 1, false);
+  expect_error(store->put_trajectory(sample_trajectory(2)), "store.unavailable");
+  EXPECT_EQ(vfs.n_fired(), 1u);
+  EXPECT_EQ(vfs.n_opened(), 1u);
+  expect_ok(store->put_trajectory(sample_trajectory(3)));
+  EXPECT_EQ(vfs.n_opened(), 2u);
+  expect_ok(store->trajectory("local", sample_id(1)));
+  EXPECT_TRUE(store->damaged().empty());
+}
+
+TEST(Store, CheckpointsWhenIdleAndWhenTheWalIsLong) {
+  const ScratchFolder folder("checkpoint");
+  StoreParts parts;
+  parts.idle_checkpoint = std::chrono::milliseconds(1);
+  {
+    const auto store = open_in(folder.path(), {}, parts);
+    const uint64_t before = store->stats().n_checkpoints;
+    expect_ok(store->put_trajectory(sample_trajectory(1)));
+    for (int i = 0; i < 2'000 && store->stats().n_checkpoints == before; ++i) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_GT(store->stats().n_checkpoints, before);
+  }
+  parts = {};
+  parts.checkpoint_pages = 10;
+  const auto store = open_in(folder.path(), {}, parts);
+  for (uint64_t n = 2; n < 30; ++n) expect_ok(store->put_trajectory(sample_trajectory(n)));
+  EXPECT_GT(store->stats().n_checkpoints, 3u);
+  EXPECT_LT(std::filesystem::file_size(folder.path() / "learn.db-wal"), 200'000u);
 }
 
 }  // namespace

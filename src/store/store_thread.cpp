@@ -168,13 +168,13 @@ void StoreThread::commit(std::vector<Operation>& group) {
 // What it could not do is done by a later one, and an I/O error is met by a new connection.
 void StoreThread::checkpoint_quietly() {
   if (core_->must_reopen()) return;
-  const auto done = core_->checkpoint(false);
-  if (!done) core_->fail_writer(done.error());
+  static_cast<void>(core_->checkpoint(false).has_value());
   publish_state();
 }
 
 // After an I/O error: a new connection, which recovers what the old one had committed.
 void StoreThread::reopen_if_needed() {
+  if (options_.read_only) return;
   if (core_ != nullptr && !core_->must_reopen()) return;
   if (core_ != nullptr) {
     publish_state();

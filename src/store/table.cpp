@@ -256,7 +256,8 @@ bool Table::take(const Statement& statement, Row& out) const {
   const int last = static_cast<int>(n_columns_) + 2;
   out.sum = {};
   if (is_sum(statement, last)) out.sum = sum_of(statement, last);
-  return is_sum(statement, last) && statement.column_type(1) == SQLITE_INTEGER &&
+  const bool in_range = out.row >= 1 && out.row <= kMaxNumber && out.seq >= 0 && out.seq <= kMaxNumber;
+  return in_range && is_sum(statement, last) && statement.column_type(1) == SQLITE_INTEGER &&
          out.sum == row_sum(spec_->name, out);
 }
 

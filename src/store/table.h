@@ -31,6 +31,9 @@ struct Value {
 
 Value default_value(const ColumnSpec& column);  // of a column that a migration adds: 0, "" or NULL
 
+// Row and sequence numbers of a file are believed up to here, so that counting on from them cannot overflow.
+inline constexpr int64_t kMaxNumber = int64_t{1} << 62;
+
 using RowSum = std::array<uint8_t, 16>;
 inline void xor_into(RowSum& sum, const RowSum& other) {
   for (size_t i = 0; i < sum.size(); ++i) sum[i] ^= other[i];

@@ -56,7 +56,7 @@ Result<CrashReport> run_io_errors(const CrashOptions& options);
 
 struct AckReport {
   uint64_t n = 0;
-  double p50_ms = 0, p99_ms = 0;        // of one writer
+  double p50_ms = 0, p99_ms = 0;           // of one writer
   double rows_per_s = 0, p99_of_8_ms = 0;  // of eight writers; steps are rows, too
   double records_per_s = 0;
   double sync_p50_ms = 0;  // of fdatasync alone on the same disk

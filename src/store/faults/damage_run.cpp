@@ -4,6 +4,7 @@
 #include <set>
 
 #include "base/fail.h"
+#include "store/faults/fault_vfs.h"
 #include "store/faults/run_tools.h"
 #include "store/files.h"
 
@@ -37,6 +38,7 @@ class DamageRun {
  public:
   explicit DamageRun(const CrashOptions& options) : options_(options), random_(options.seed) {
     report_.name = "damaged files";
+    unsynced_.vfs = quick_disk_.name();
   }
 
   Result<CrashReport> run() {
@@ -105,7 +107,7 @@ class DamageRun {
     const std::string what = damage(specimen);
     const std::filesystem::path folder = options_.folder / "damaged";
     RETURN_IF_ERROR(specimen.put(folder));
-    auto store = open_timed(folder, {}, report_);
+    auto store = open_timed(folder, unsynced_, report_);
     if (!store) {
       ++report_.n_detected;
       if (!store.error().id.starts_with("store.")) add_failure(report_, what + ": " + store.error().message);
@@ -136,8 +138,10 @@ class DamageRun {
   const CrashOptions& options_;
   FaultRandom random_;
   CrashReport report_;
+  FaultVfs quick_disk_{false};
+  StoreParts unsynced_;
   Specimen closed_, killed_;
-  Content content_;                                   // of the last state
+  Content content_;                                    // of the last state
   std::map<std::string, std::set<std::string>> ever_;  // and of all
 };
 

@@ -59,8 +59,8 @@ class ErrorRun {
 
   Result<void> fail_once(DiskFault fault, uint64_t n, bool sticky) {
     RETURN_IF_ERROR(empty_folder(options_.folder));
-    const std::string where = fmt::format("fault {} at call {}{}", static_cast<int>(fault), n,
-                                          sticky ? " and from then on" : "");
+    const std::string where =
+        fmt::format("fault {} at call {}{}", static_cast<int>(fault), n, sticky ? " and from then on" : "");
     Ledger ledger(options_.seed, 0);
     vfs_.fail_at(fault, n, sticky);
     auto store = open_store(options_.folder, crash_options(), parts_);
@@ -81,7 +81,8 @@ class ErrorRun {
       failed = !done;
       if (done) continue;
       if (!is_typed(done.error())) {
-        add_failure(report_, fmt::format("{}: change {}: {}: {}", where, k, done.error().id, done.error().message));
+        add_failure(report_,
+                    fmt::format("{}: change {}: {}: {}", where, k, done.error().id, done.error().message));
       }
     }
     if (failed) --k;  // it may be there, or not

@@ -100,6 +100,7 @@ struct FaultVfs::Hooks {
     file->name = last_part(path);
     file->real()->pMethods = nullptr;
     if (owner->fires(DiskFault::kIoError)) return SQLITE_CANTOPEN;
+    if ((flags & SQLITE_OPEN_MAIN_DB) != 0) owner->count_opened();
     const int code = owner->hooks_->real->xOpen(owner->hooks_->real, path, file->real(), flags, out_flags);
     if (file->real()->pMethods != nullptr) file->base.pMethods = &owner->hooks_->methods;
     return code;
@@ -185,6 +186,15 @@ uint64_t FaultVfs::n_fired() const {
 uint64_t FaultVfs::countdown() const {
   const std::lock_guard guard(mutex_);
   return countdown_;
+}
+
+uint64_t FaultVfs::n_opened() const {
+  const std::lock_guard guard(mutex_);
+  return n_opened_;
+}
+void FaultVfs::count_opened() {
+  const std::lock_guard guard(mutex_);
+  ++n_opened_;
 }
 
 bool FaultVfs::fires(DiskFault kind_of_call) {

@@ -36,10 +36,12 @@ class FaultVfs {
   FaultVfs& operator=(const FaultVfs&) = delete;
   const char* name() const { return name_.c_str(); }
 
-  // The n-th call from now on that such a fault can hit fails (counted from 1), and with `sticky` all after it.
+  // The n-th call from now on that such a fault can hit fails (counted from 1), and with `sticky` all after
+  // it.
   void fail_at(DiskFault fault, uint64_t n, bool sticky);
   uint64_t n_fired() const;
   uint64_t countdown() const;  // calls until it fails
+  uint64_t n_opened() const;   // databases
 
   void record(bool on);
   size_t n_events() const;
@@ -49,6 +51,7 @@ class FaultVfs {
 
  private:
   bool fires(DiskFault kind_of_call);
+  void count_opened();
   void log(DiskEvent event);
 
   std::string name_;
@@ -56,7 +59,7 @@ class FaultVfs {
   const bool sync_for_real_;
   mutable std::mutex mutex_;
   DiskFault fault_ = DiskFault::kNone;
-  uint64_t countdown_ = 0, n_fired_ = 0;
+  uint64_t countdown_ = 0, n_fired_ = 0, n_opened_ = 0;
   bool sticky_ = false, recording_ = false;
   std::vector<DiskEvent> events_;
 };

@@ -161,8 +161,8 @@ class KillRun {
     RETURN_IF_ERROR(heard);
     report_.n_acknowledged += *heard;
     if (!WIFSIGNALED(status)) {
-      add_failure(report_, fmt::format("kill {}: the child ended by itself with {}", report_.n,
-                                       WEXITSTATUS(status)));
+      add_failure(report_,
+                  fmt::format("kill {}: the child ended by itself with {}", report_.n, WEXITSTATUS(status)));
     }
     check(listener);
     return {};

@@ -127,6 +127,7 @@ class PowerRun {
  public:
   explicit PowerRun(const CrashOptions& options) : options_(options), random_(options.seed) {
     report_.name = "power cut";
+    unsynced_.vfs = quick_disk_.name();
   }
 
   Result<CrashReport> run() {
@@ -209,8 +210,9 @@ class PowerRun {
       const auto last = static_cast<uint64_t>(mark.sequence);
       high_water.write(static_cast<int64_t>(random_.chance(2) ? last : random_.below(last + 1)));
     }
-    const std::string where = fmt::format("seed {}, image after {} of {} calls", seed_, moment, events_.size());
-    auto store = open_timed(folder, {}, report_);
+    const std::string where =
+        fmt::format("seed {}, image after {} of {} calls", seed_, moment, events_.size());
+    auto store = open_timed(folder, unsynced_, report_);
     if (!store) {
       ++report_.n_refused;
       add_failure(report_, where + ": " + store.error().message);
@@ -233,6 +235,8 @@ class PowerRun {
   const CrashOptions& options_;
   FaultRandom random_;
   CrashReport report_;
+  FaultVfs quick_disk_{false};  // what happens to an image on the real disk does not matter
+  StoreParts unsynced_;
   uint64_t seed_ = 0;
   std::map<std::string, std::string> files_;
   std::vector<DiskEvent> events_;

@@ -9,7 +9,7 @@
 namespace ruvltra {
 namespace {
 
-constexpr uint64_t kPeriod = 12;      // of the kinds
+constexpr uint64_t kPeriod = 12;       // of the kinds
 constexpr uint64_t kPatternSlots = 8;  // pairs of patterns that are replaced again and again
 
 std::string key_of(const char* kind, const RecordId& id) { return kind + id.text(); }
@@ -76,7 +76,9 @@ DecisionRecord CrashWorkload::make_decision(uint64_t k, bool with_outcome) const
   return record;
 }
 
-FeedbackRecord CrashWorkload::make_feedback(uint64_t k) const { return sample_feedback(id_number(k), tenant_); }
+FeedbackRecord CrashWorkload::make_feedback(uint64_t k) const {
+  return sample_feedback(id_number(k), tenant_);
+}
 
 GenerationRecord CrashWorkload::make_generation(uint64_t k) const {
   GenerationRecord record;

@@ -28,8 +28,17 @@ class CrashWorkload {
   Result<Content> read(Store& store) const;
 
  private:
-  enum class Kind { kTrajectory, kLongTrajectory, kPatternPair, kPatternMove, kFeedback, kDecision, kOutcome,
-                    kPublish, kValue };
+  enum class Kind {
+    kTrajectory,
+    kLongTrajectory,
+    kPatternPair,
+    kPatternMove,
+    kFeedback,
+    kDecision,
+    kOutcome,
+    kPublish,
+    kValue
+  };
   static Kind kind_of(uint64_t k);
   uint64_t id_number(uint64_t k) const;
   TrajectoryRecord make_trajectory(uint64_t k) const;
