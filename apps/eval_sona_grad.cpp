@@ -70,8 +70,8 @@ class FullSoftmax {
 
 struct SeedResult {
   uint64_t seed = 0;
-  double gradient_differences = 0;  // formula against differences of the NLL, and of the KL
-  double fisher_differences = 0;    // the same for the Fisher: second differences
+  double gradient_differences = 0;              // formula against differences of the NLL, and of the KL
+  double fisher_differences = 0;                // the same for the Fisher: second differences
   double gradient_whole = 0, fisher_whole = 0;  // learner with all tokens recorded, against the formula
   double gradient_top_k = 0, fisher_top_k = 0;  // with K of them: for information
   double mean_tail = 0, nll_error = 0, nll_bound = 0;  // means over draws
@@ -164,8 +164,8 @@ double relative_error(std::span<const double> a, std::span<const double> b) {
   return std::sqrt(difference / norm);
 }
 
-// The gradient's outer product with phi is exact by construction; what can be wrong is g (d) and Var (d). Each
-// is compared along some single directions i of delta.
+// The gradient's outer product with phi is exact by construction; what can be wrong is g (d) and Var (d).
+// Each is compared along some single directions i of delta.
 void GradSeed::compare_with_differences(std::span<const double> base, std::span<const double> z,
                                         size_t context, std::span<const double> nll,
                                         std::span<const double> kl, std::span<const double> variance) {
@@ -222,7 +222,8 @@ Result<void> GradSeed::measure_gradients() {
     }
     for (size_t v = 0; v < full_.n(); ++v) {
       const double p = std::exp(z[v] - lse);
-      for (size_t i = 0; i < d(); ++i) variance[i] += p * (full_.row(v)[i] - mean[i]) * (full_.row(v)[i] - mean[i]);
+      for (size_t i = 0; i < d(); ++i)
+        variance[i] += p * (full_.row(v)[i] - mean[i]) * (full_.row(v)[i] - mean[i]);
     }
     compare_with_differences(base, z, context, nll, kl, variance);
     const auto phi = contexts_.phi(context);
@@ -262,7 +263,8 @@ Result<void> GradSeed::measure_gradients() {
   return {};
 }
 
-// Records of K = 8..1024 tokens and adapters from hardly anything to three times the largest that may go live.
+// Records of K = 8..1024 tokens and adapters from hardly anything to three times the largest that may go
+// live.
 Result<void> GradSeed::measure_bounds(size_t n_draws) {
   ASSIGN_OR_RETURN(auto learner, evaluator());
   std::vector<double> gradient(m() * d());
@@ -305,8 +307,8 @@ Result<void> GradSeed::measure_bounds(size_t n_draws) {
   return {};
 }
 
-// Steps of 1 / (s^2 R^2 mean |phi|^2) from a random B, and the optimiser from the base: does the loss fall with
-// every step?
+// Steps of 1 / (s^2 R^2 mean |phi|^2) from a random B, and the optimiser from the base: does the loss fall
+// with every step?
 Result<void> GradSeed::measure_descent() {
   TokenRecords kept = records(4 * kFitTokens, kDefaultTopK);
   std::vector<Example> examples;
@@ -428,7 +430,8 @@ Result<int> eval_sona_grad(const GradOptions& grad, const ExperimentOptions& opt
     results.push_back(result);
     rows.push_back(to_document(result));
     all_passed &= passed(result);
-    if (!bar.update(i + 1, n_seeds)) return fail(ErrorKind::kCancelled, "eval.cancelled", "sona-grad: stopped on request");
+    if (!bar.update(i + 1, n_seeds))
+      return fail(ErrorKind::kCancelled, "eval.cancelled", "sona-grad: stopped on request");
   }
   if (options.json) {
     Json out = experiment_document("sona-grad", *model, options.seed);
@@ -441,17 +444,21 @@ Result<int> eval_sona_grad(const GradOptions& grad, const ExperimentOptions& opt
   print("{}{}: {} contexts, {} draws of bounds\n\n", model->label(),
         has_random_weights(model->file.metadata()) ? " (random weights)" : "", text.next.size(),
         results[0].n_draws * results.size());
-  print("| seed | g, differences | F, differences | g, all tokens | F, all tokens | g, top {} | F, top {} | tail | "
-        "NLL error / bound | outside | prox | falls | us/token |\n",
-        kDefaultTopK, kDefaultTopK);
+  print(
+      "| seed | g, differences | F, differences | g, all tokens | F, all tokens | g, top {} | F, top {} | "
+      "tail | "
+      "NLL error / bound | outside | prox | falls | us/token |\n",
+      kDefaultTopK, kDefaultTopK);
   print("|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
   for (const SeedResult& r : results) {
-    print("| {} | {:.1e} | {:.1e} | {:.1e} | {:.1e} | {:.1e} | {:.1e} | {:.3f} | {:.4f} / {:.3f} | {} + {} | {:.1e} | "
-          "{} {} | {:.0f} |\n",
-          r.seed, r.gradient_differences, r.fisher_differences, r.gradient_whole, r.fisher_whole,
-          r.gradient_top_k, r.fisher_top_k, r.mean_tail, r.nll_error, r.nll_bound, r.n_outside_nll,
-          r.n_outside_gradient, r.proximal, r.descent_monotone ? "yes" : "NO", r.fit_monotone ? "yes" : "NO",
-          r.microseconds);
+    print(
+        "| {} | {:.1e} | {:.1e} | {:.1e} | {:.1e} | {:.1e} | {:.1e} | {:.3f} | {:.4f} / {:.3f} | {} + {} | "
+        "{:.1e} | "
+        "{} {} | {:.0f} |\n",
+        r.seed, r.gradient_differences, r.fisher_differences, r.gradient_whole, r.fisher_whole,
+        r.gradient_top_k, r.fisher_top_k, r.mean_tail, r.nll_error, r.nll_bound, r.n_outside_nll,
+        r.n_outside_gradient, r.proximal, r.descent_monotone ? "yes" : "NO", r.fit_monotone ? "yes" : "NO",
+        r.microseconds);
   }
   print("\n{}\n", all_passed ? "passed" : "FAILED");
   return all_passed ? kExitOk : kExitFailure;
@@ -465,7 +472,8 @@ Experiment sona_grad_experiment() {
           .add_options =
               [grad](CLI::App& app) {
                 auto names = add_lora_text_options(app, grad->text);
-                app.add_option("--draws", grad->n_draws, "sona-grad: random draws of each bound, all seeds together")
+                app.add_option("--draws", grad->n_draws,
+                               "sona-grad: random draws of each bound, all seeds together")
                     ->check(in_range(1, 100'000'000))
                     ->configurable(false);
                 names.push_back("--draws");

@@ -23,7 +23,7 @@
 namespace ruvltra {
 namespace {
 
-constexpr double kGap = 0.2;         // nat per token
+constexpr double kGap = 0.2;  // nat per token
 constexpr double kShareOfFormula = 0.9;
 constexpr size_t kTeacherRank = 4, kForeignUnits = 64;
 constexpr size_t kTestContexts = 1024, kScaleContexts = 256;
@@ -39,9 +39,9 @@ struct Row {
   uint64_t seed = 0;
   bool foreign = false;  // the teacher is outside the adapter's family
   size_t n_tokens = 0, n_parameters = 0;
-  double gap = 0;       // mean KL(teacher || base) on test contexts
-  double left = 0;      // mean KL(teacher || fitted)
-  double formula = 0;   // N / (N + P / 2G)
+  double gap = 0;      // mean KL(teacher || base) on test contexts
+  double left = 0;     // mean KL(teacher || fitted)
+  double formula = 0;  // N / (N + P / 2G)
   double mean_tail = 0;
   FitReport report;
   double share() const { return 1 - left / gap; }
@@ -95,7 +95,9 @@ class TeacherSeed {
     return [this, b](float scale) -> Shift {
       auto scaled_b = b;
       for (float& value : scaled_b) value *= scale;
-      return [this, scaled_b](size_t context, std::span<float> x) { add_delta(contexts_, context, scaled_b, x); };
+      return [this, scaled_b](size_t context, std::span<float> x) {
+        add_delta(contexts_, context, scaled_b, x);
+      };
     };
   }
   // U tanh(V h / |h| sqrt(d)): nothing that is linear in phi.
@@ -158,7 +160,7 @@ class TeacherSeed {
 
   // The size at which the teacher is kGap away, by bisection on training contexts.
   Shift scaled(const std::function<Shift(float)>& teacher) {
-      double low = 0, high = 1e-4;
+    double low = 0, high = 1e-4;
     const auto gap = [&](double scale) {
       return mean_kl(teacher(static_cast<float>(scale)), kNoShift, kTestContexts, kScaleContexts);
     };
@@ -322,18 +324,19 @@ Result<int> eval_sona_teacher(const TeacherOptions& teacher, const ExperimentOpt
 
 Experiment sona_teacher_experiment() {
   const auto teacher = std::make_shared<TeacherOptions>();
-  return {.name = "sona-teacher",
-          .add_options =
-              [teacher](CLI::App& app) {
-                auto names = add_lora_text_options(app, teacher->text);
-                app.add_option("--sizes", teacher->sizes, "sona-teacher: tokens, in parameters (1,4,12)")
-                    ->delimiter(',')
-                    ->check(in_range(1, 1000))
-                    ->configurable(false);
-                names.push_back("--sizes");
-                return names;
-              },
-          .run = [teacher](const ExperimentOptions& options) { return eval_sona_teacher(*teacher, options); }};
+  return {
+      .name = "sona-teacher",
+      .add_options =
+          [teacher](CLI::App& app) {
+            auto names = add_lora_text_options(app, teacher->text);
+            app.add_option("--sizes", teacher->sizes, "sona-teacher: tokens, in parameters (1,4,12)")
+                ->delimiter(',')
+                ->check(in_range(1, 1000))
+                ->configurable(false);
+            names.push_back("--sizes");
+            return names;
+          },
+      .run = [teacher](const ExperimentOptions& options) { return eval_sona_teacher(*teacher, options); }};
 }
 
 }  // namespace ruvltra

@@ -45,8 +45,8 @@ Result<HiddenStates> hidden_states(const LoadedModel& model, std::string_view te
   for (size_t begin = 0; begin + 1 < tokens.size(); begin += kWindow) {
     const size_t n = std::min(kWindow, tokens.size() - begin);
     SingleSequence sequence(0, kv.n_pages());
-    StepInput in = sequence.append(std::span(tokens).subspan(begin, n), SingleSequence::Rows::kAll,
-                                   RowOutput::kHidden);
+    StepInput in =
+        sequence.append(std::span(tokens).subspan(begin, n), SingleSequence::Rows::kAll, RowOutput::kHidden);
     in.tap_layers = tapped;
     StepOutput out;
     out.hidden = std::span(hidden).first(n * d);

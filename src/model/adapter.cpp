@@ -39,7 +39,8 @@ double sum_of_squares(const float* x, size_t n) {
       lanes[lane] += value * value;
     }
   }
-  for (size_t lane = 0; i < n; ++i, ++lane) lanes[lane] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  for (size_t lane = 0; i < n; ++i, ++lane)
+    lanes[lane] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   return fold(lanes);
 }
 

@@ -52,8 +52,9 @@ struct DeltaNorms {
   bool clamped = false;
 };
 
-// delta (d_model) for hidden state h, clamp included; elementwise sums over j in ascending order. A delta that
-// overflows becomes 0, and counts as clamped. Allocates nothing. *Requires*: not view.is_zero(): without an adapter nothing is to be added, not even zeros.
+// delta (d_model) for hidden state h, clamp included; elementwise sums over j in ascending order. A delta
+// that overflows becomes 0, and counts as clamped. Allocates nothing. *Requires*: not view.is_zero(): without
+// an adapter nothing is to be added, not even zeros.
 DeltaNorms adapter_delta(const AdapterView& view, const float* phi, const float* h, float* delta);
 
 // |x| of n values.

@@ -51,8 +51,8 @@ class Ewc {
   void proximal_step(std::span<float> parameters, std::span<const double> gradient, double e, double a0,
                      std::span<const double> a1) const;
   // The same with a step size and a pull of its own for each parameter.
-  void proximal_step(std::span<float> parameters, std::span<const double> gradient,
-                     std::span<const double> e, std::span<const double> a0, std::span<const double> a1) const;
+  void proximal_step(std::span<float> parameters, std::span<const double> gradient, std::span<const double> e,
+                     std::span<const double> a0, std::span<const double> a1) const;
 
   std::span<const float> anchor() const { return anchor_; }
   std::span<const double> importance() const { return total_; }  // F*, unnormalised

@@ -56,10 +56,14 @@ GateResult check_evidence(const Evidence& evidence, const HeldOut& held_out, con
 
 std::string_view gate_name(Gate gate) {
   switch (gate) {
-    case Gate::kEvidence: return "G1 evidence";
-    case Gate::kCanary: return "G2 canary";
-    case Gate::kDrift: return "G3 drift";
-    case Gate::kNorm: return "G4 norm";
+    case Gate::kEvidence:
+      return "G1 evidence";
+    case Gate::kCanary:
+      return "G2 canary";
+    case Gate::kDrift:
+      return "G3 drift";
+    case Gate::kNorm:
+      return "G4 norm";
   }
   return "unknown";
 }
@@ -100,11 +104,13 @@ Evidence measure_evidence(LoraLoss& loss, const HeldOut& held_out, std::span<con
     }
     return weight > 0 ? sum / weight : 0;
   };
-  for (size_t i = 0; i < n; ++i) evidence.mean_error += (before[i].bound + after[i].bound) / static_cast<double>(n);
+  for (size_t i = 0; i < n; ++i)
+    evidence.mean_error += (before[i].bound + after[i].bound) / static_cast<double>(n);
   const size_t n_blocks = n / limits.block_tokens;
   if (n_blocks >= limits.min_blocks) {
     for (size_t block = 0; block < n_blocks; ++block)
-      evidence.differences.push_back(difference(block * limits.block_tokens, (block + 1) * limits.block_tokens));
+      evidence.differences.push_back(
+          difference(block * limits.block_tokens, (block + 1) * limits.block_tokens));
   } else {
     evidence.by_sequence = true;
     for (size_t i = 0; i + 1 < held_out.sequence_begin.size(); ++i) {
@@ -169,11 +175,11 @@ GateReport check_gates(LoraLoss& loss, const HeldOut* held_out, const Batch& can
                 enough ? fmt::format("expected the canary NLL to rise by at most {:.2f} %, found {:+.2f} %",
                                      100 * limits.max_canary_rise, 100 * rise)
                        : too_few));
-  report.results.push_back(
-      result_of(Gate::kDrift, report.drift, limits.max_drift, enough && report.drift <= limits.max_drift,
-                enough ? fmt::format("expected a mean KL of at most {} nat, found {:.4f}", limits.max_drift,
-                                     report.drift)
-                       : too_few));
+  report.results.push_back(result_of(
+      Gate::kDrift, report.drift, limits.max_drift, enough && report.drift <= limits.max_drift,
+      enough
+          ? fmt::format("expected a mean KL of at most {} nat, found {:.4f}", limits.max_drift, report.drift)
+          : too_few));
   const bool finite =
       std::all_of(candidate.begin(), candidate.end(), [](float value) { return std::isfinite(value); }) &&
       std::all_of(ratios.begin(), ratios.end(), [](double value) { return std::isfinite(value); });
@@ -184,12 +190,11 @@ GateReport check_gates(LoraLoss& loss, const HeldOut* held_out, const Batch& can
     std::nth_element(ratios.begin(), ratios.begin() + static_cast<std::ptrdiff_t>(at), ratios.end());
     report.delta_p999 = ratios[at];
   }
-  report.results.push_back(
-      result_of(Gate::kNorm, report.delta_p999, limits.max_delta_ratio,
-                report.delta_p999 <= limits.max_delta_ratio,
-                finite ? fmt::format("expected |delta| of at most {:.1f} % of |h|, found {:.2f} %",
-                                     100 * limits.max_delta_ratio, 100 * report.delta_p999)
-                       : std::string("expected finite values, found NaN or infinity")));
+  report.results.push_back(result_of(
+      Gate::kNorm, report.delta_p999, limits.max_delta_ratio, report.delta_p999 <= limits.max_delta_ratio,
+      finite ? fmt::format("expected |delta| of at most {:.1f} % of |h|, found {:.2f} %",
+                           100 * limits.max_delta_ratio, 100 * report.delta_p999)
+             : std::string("expected finite values, found NaN or infinity")));
   report.passed = std::all_of(report.results.begin(), report.results.end(),
                               [](const GateResult& result) { return result.passed; });
   return report;

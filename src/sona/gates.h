@@ -17,8 +17,8 @@ namespace ruvltra {
 struct GateLimits {
   size_t block_tokens = 64;
   size_t min_blocks = 16;
-  size_t min_sequences = 8;       // serve as blocks where there are too few of those
-  size_t min_fresh_tokens = 256;  // held-out tokens that no earlier attempt has used
+  size_t min_sequences = 8;           // serve as blocks where there are too few of those
+  size_t min_fresh_tokens = 256;      // held-out tokens that no earlier attempt has used
   double max_canary_rise = 0.005;     // relative to the base's NLL
   double max_drift = 0.02;            // mean KL(p_base || p_candidate), nat per token
   double max_delta_ratio = 0.05;      // 99.9 % quantile of |delta| / |h|
@@ -56,9 +56,9 @@ struct GateReport {
   double canary_base = 0, canary_candidate = 0;  // mean NLL
   double canary_error = 0;                       // mean error bound of canary_candidate
   double drift = 0, delta_p999 = 0;
-  std::vector<double> tried;  // every t, and
+  std::vector<double> tried;         // every t, and
   std::vector<std::string> reasons;  // why it was refused
-  int n_attempts = 0;  // that count: t = 1, and the first that passed
+  int n_attempts = 0;                // that count: t = 1, and the first that passed
 };
 
 // Data never trained on. Sequence i is the examples [sequence_begin[i], sequence_begin[i + 1]) of `batch`.

@@ -32,7 +32,8 @@ class GatesTest : public ::testing::Test {
     limits.max_delta_ratio = 10;
   }
   TokenRecords draw(size_t n, std::span<const double> by) {
-    TokenRecords records({.n_features = world.m, .n_rows = world.n_rows, .capacity = n, .top_k = 200, .max_ids = 0});
+    TokenRecords records(
+        {.n_features = world.m, .n_rows = world.n_rows, .capacity = n, .top_k = 200, .max_ids = 0});
     for (size_t i = 0; i < n; ++i) EXPECT_TRUE(record_token(world, records, draw_token(world, by)));
     return records;
   }

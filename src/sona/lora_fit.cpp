@@ -30,11 +30,16 @@ bool all_finite(std::span<const float> values) {
 
 std::string_view fit_stop_name(FitStop stop) {
   switch (stop) {
-    case FitStop::kConverged: return "converged";
-    case FitStop::kMaxSteps: return "max_steps";
-    case FitStop::kNoDescent: return "no_descent";
-    case FitStop::kNotFinite: return "not_finite";
-    case FitStop::kNoData: return "no_data";
+    case FitStop::kConverged:
+      return "converged";
+    case FitStop::kMaxSteps:
+      return "max_steps";
+    case FitStop::kNoDescent:
+      return "no_descent";
+    case FitStop::kNotFinite:
+      return "not_finite";
+    case FitStop::kNoData:
+      return "no_data";
   }
   return "unknown";
 }
@@ -43,10 +48,11 @@ Result<void> FitOptions::validate() const {
   const auto positive = [](double value) { return std::isfinite(value) && value > 0; };
   if (!(std::isfinite(n0) && n0 >= 0) || !positive(c_bias) || !positive(c_feature) ||
       !(std::isfinite(beta) && beta >= 0) || max_steps < 1 || !(max_update > 0) || !(tolerance >= 0)) {
-    return fail(ErrorKind::kUsage, "learning.fit_options",
-                "fit: expected n0, beta and tolerance of at least 0, c, steps and the bound of updates above 0, "
-                "found n0 {}, c {} and {}, beta {}, {} steps, bound {}, tolerance {}",
-                n0, c_bias, c_feature, beta, max_steps, max_update, tolerance);
+    return fail(
+        ErrorKind::kUsage, "learning.fit_options",
+        "fit: expected n0, beta and tolerance of at least 0, c, steps and the bound of updates above 0, "
+        "found n0 {}, c {} and {}, beta {}, {} steps, bound {}, tolerance {}",
+        n0, c_bias, c_feature, beta, max_steps, max_update, tolerance);
   }
   return {};
 }
@@ -205,7 +211,8 @@ FitReport LoraFit::descend(const Batch& train, const Batch& replay, int max_step
     ++report.n_steps;
     report.n_scaled += scaled;
     report.objectives.push_back(current.objective);
-    if (!scaled && gained < options_.tolerance * std::abs(current.objective)) report.stop = FitStop::kConverged;
+    if (!scaled && gained < options_.tolerance * std::abs(current.objective))
+      report.stop = FitStop::kConverged;
   }
   report.objective_after = current.objective;
   report.nll_after = current.nll;

@@ -28,9 +28,9 @@ inline constexpr double kDefaultAnchor = 8;
 inline constexpr double kAnchorChoices[] = {64, 16, 4, 1};  // strongest first
 
 struct FitOptions {
-  double n0 = 0;                    // tokens the base anchor counts as; 0: kDefaultAnchor x d
+  double n0 = 0;                      // tokens the base anchor counts as; 0: kDefaultAnchor x d
   double c_bias = 1, c_feature = 10;  // c_j of the column of the constant and of the others
-  double beta = 0.1;                // of the KL anchor
+  double beta = 0.1;                  // of the KL anchor
   int max_steps = 32;
   // RMS over the batch of |change of delta| per update, relative to the median |h|.
   double max_update = 0.005;
@@ -48,13 +48,13 @@ std::string_view fit_stop_name(FitStop stop);
 struct FitReport {
   FitStop stop = FitStop::kNoData;
   int n_steps = 0, n_halvings = 0;
-  int n_scaled = 0;  // updates cut to max_update
+  int n_scaled = 0;     // updates cut to max_update
   double n_tokens = 0;  // N
   double kappa = 0, n0 = 0;
   double objective_before = 0, objective_after = 0;
   double nll_before = 0, nll_after = 0;
-  double kl_after = 0;      // on replay
-  double update_norm = 0;   // |B after - B before|
+  double kl_after = 0;             // on replay
+  double update_norm = 0;          // |B after - B before|
   std::vector<double> objectives;  // before, and after each step
 };
 
@@ -77,8 +77,8 @@ class LoraFit {
   // measured anew, in micro-batches spread over `train`. A candidate that is not finite stays as it was.
   FitReport full_batch(const Batch& train, const Batch& replay);
 
-  // n_steps steps on a micro-batch of n tokens. Its Fisher joins the running one, and N counts all tokens since
-  // the start. Those before, N_before, are remembered as what they made certain: the objective gets
+  // n_steps steps on a micro-batch of n tokens. Its Fisher joins the running one, and N counts all tokens
+  // since the start. Those before, N_before, are remembered as what they made certain: the objective gets
   //   (N_before / n) / 2 sum_ij F_ij (B - B_start)^2_ij,
   // the recursive form of the posterior (Opper 1998; Ritter, Botev, Barber 2018). Without it each batch would
   // be fitted for itself, with more parameters than tokens, and the last one would win.
@@ -107,17 +107,18 @@ class LoraFit {
   double n_seen_ = 0;
   double eta_ = 0.5;
   // Of the objective at hand.
-  std::vector<double> a0_, a1_;       // (m, d)
-  double memory_ = 0;                 // N_before / n: pull towards start_, in units of precondition_
+  std::vector<double> a0_, a1_;  // (m, d)
+  double memory_ = 0;            // N_before / n: pull towards start_, in units of precondition_
   std::vector<float> start_;
-  std::vector<double> precondition_;  // (m, d) F + 1e-3 mean F
-  std::vector<double> moments_;       // (m, m) mean of phi phi'
+  std::vector<double> precondition_;      // (m, d) F + 1e-3 mean F
+  std::vector<double> moments_;           // (m, m) mean of phi phi'
   std::vector<double> e_, pull_, slope_;  // scratch of step()
   double median_hidden_ = 0, n_tokens_ = 0, kappa_ = 0;
 };
 
 // Which n0 of d x kAnchorChoices predicts `validation` best: fits each to `train`, from the strongest anchor
-// on, each from where the last one ended. `validation` must be neither trained on nor the evidence of gate G1.
+// on, each from where the last one ended. `validation` must be neither trained on nor the evidence of gate
+// G1.
 struct AnchorChoice {
   double n0 = 0;
   std::vector<float> b;

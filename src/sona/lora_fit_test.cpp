@@ -17,7 +17,8 @@ class LoraFitTest : public ::testing::Test {
   LoraLoss loss = *LoraLoss::make(world.ctx, *world.head, world.m, world.scale, {});
 
   TokenRecords draw(size_t n, std::span<const double> by) {
-    TokenRecords records({.n_features = world.m, .n_rows = world.n_rows, .capacity = n, .top_k = 200, .max_ids = 0});
+    TokenRecords records(
+        {.n_features = world.m, .n_rows = world.n_rows, .capacity = n, .top_k = 200, .max_ids = 0});
     for (size_t i = 0; i < n; ++i) EXPECT_TRUE(record_token(world, records, draw_token(world, by)));
     return records;
   }
@@ -40,7 +41,8 @@ TEST_F(LoraFitTest, LearnsWhatTheTeacherKnows) {
   const FitReport report = fitted.full_batch({&train, examples}, {});
   const Batch unseen = {&test, held_out};
   std::vector<float> truth(teacher.begin(), teacher.end());
-  const double before = loss.nll(unseen, {}), after = loss.nll(unseen, fitted.b()), best = loss.nll(unseen, truth);
+  const double before = loss.nll(unseen, {}), after = loss.nll(unseen, fitted.b()),
+               best = loss.nll(unseen, truth);
   std::printf("base %.4f, fitted %.4f, teacher %.4f; %d steps, %s\n", before, after, best, report.n_steps,
               std::string(fit_stop_name(report.stop)).c_str());
   EXPECT_GT(before - after, 0.7 * (before - best));
@@ -69,13 +71,14 @@ TEST_F(LoraFitTest, DescendsMonotonically) {
   EXPECT_NEAR(report.objective_after, nll + 0.1 * kl + anchor, 1e-9);
 }
 
-// A model that is sure of what the teacher denies curves little where it stands and much where it must go: full
-// steps overshoot, and are halved until the objective falls.
+// A model that is sure of what the teacher denies curves little where it stands and much where it must go:
+// full steps overshoot, and are halved until the objective falls.
 TEST(LoraFitBacktrackingTest, HalvesStepsThatOvershoot) {
   LoraWorld world(200, 16, 5, 62, 8);
   const auto teacher = LoraWorld::doubles(world.adapter(2.0f));
   LoraLoss loss = *LoraLoss::make(world.ctx, *world.head, world.m, world.scale, {});
-  TokenRecords train({.n_features = world.m, .n_rows = world.n_rows, .capacity = 200, .top_k = 200, .max_ids = 0});
+  TokenRecords train(
+      {.n_features = world.m, .n_rows = world.n_rows, .capacity = 200, .top_k = 200, .max_ids = 0});
   for (int i = 0; i < 200; ++i) ASSERT_TRUE(record_token(world, train, draw_token(world, teacher)));
   const auto examples = all_of(train);
   FitOptions options;
@@ -98,7 +101,8 @@ TEST_F(LoraFitTest, PlainStepsOfTheSmoothnessBoundDescend) {
   double mean_square = 0;
   for (size_t i = 0; i < train.size(); ++i)
     for (const float value : train[i].features)
-      mean_square += static_cast<double>(value) * static_cast<double>(value) / static_cast<double>(train.size());
+      mean_square +=
+          static_cast<double>(value) * static_cast<double>(value) / static_cast<double>(train.size());
   const double s = static_cast<double>(world.scale), r = world.head->radius();
   const double step = 1 / (s * s * r * r * mean_square);
   auto b = world.adapter(0.5f);
@@ -137,8 +141,8 @@ TEST_F(LoraFitTest, TheAnchorIsChosenOnTokensNotTrainedOn) {
   const auto examples = all_of(train), unseen = all_of(validation);
   Ewc ewc(zero().size(), 0);
   auto options = unbounded(0);
-  const AnchorChoice choice = fit_with_best_anchor(loss, ewc, zero(), options, {&train, examples}, {},
-                                                   {&validation, unseen});
+  const AnchorChoice choice =
+      fit_with_best_anchor(loss, ewc, zero(), options, {&train, examples}, {}, {&validation, unseen});
   ASSERT_EQ(choice.validation_nll.size(), 4u);
   const auto least = std::min_element(choice.validation_nll.begin(), choice.validation_nll.end());
   EXPECT_EQ(choice.n0, 16 * kAnchorChoices[least - choice.validation_nll.begin()]);
@@ -222,7 +226,8 @@ TEST_F(LoraFitTest, UpdatesAreBounded) {
         double change = 0;
         for (size_t j = 0; j < world.m; ++j)
           change += static_cast<double>(world.scale) * static_cast<double>(train[t].features[j]) *
-                    (static_cast<double>(fitted.b()[j * world.d + i]) - static_cast<double>(before[j * world.d + i]));
+                    (static_cast<double>(fitted.b()[j * world.d + i]) -
+                     static_cast<double>(before[j * world.d + i]));
         square += change * change;
       }
     }
@@ -243,7 +248,8 @@ TEST_F(LoraFitTest, MicroBatchesLearnAsTheyCome) {
     const Batch fresh = {&train, std::span(examples).subspan(begin, kMicroBatch)};
     const double gain = loss.nll(fresh, {}) - loss.nll(fresh, fitted.b());
     (begin < n / 2 ? first : last) += gain;
-    const FitReport report = fitted.micro_batch(fresh, {&replay, std::span(replayed).subspan(begin, kMicroBatch)}, 2);
+    const FitReport report =
+        fitted.micro_batch(fresh, {&replay, std::span(replayed).subspan(begin, kMicroBatch)}, 2);
     EXPECT_LE(report.n_steps, 2);
     EXPECT_LE(report.objective_after, report.objective_before);
   }

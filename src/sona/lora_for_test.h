@@ -42,11 +42,11 @@ struct LoraWorld {
     std::vector<float> common(d);  // rows of real models have a mean
     for (float& value : common) value = 0.3f * size * normal();
     for (size_t i = 0; i < w.size(); ++i) w[i] = size * normal() + common[i % d];
-    auto packed = PackedMatrix::pack(
-        ctx, "w", TensorType::kF32, n_rows, d, [&](size_t begin, size_t n, std::span<uint8_t> out) -> Result<void> {
-          std::memcpy(out.data(), w.data() + begin * d, n * d * sizeof(float));
-          return {};
-        });
+    auto packed = PackedMatrix::pack(ctx, "w", TensorType::kF32, n_rows, d,
+                                     [&](size_t begin, size_t n, std::span<uint8_t> out) -> Result<void> {
+                                       std::memcpy(out.data(), w.data() + begin * d, n * d * sizeof(float));
+                                       return {};
+                                     });
     EXPECT_TRUE(packed);
     matrix = std::move(*packed);
     auto made = OutputHead::make(ctx, matrix, n_rows);

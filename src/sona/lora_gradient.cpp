@@ -10,9 +10,9 @@ namespace ruvltra {
 namespace {
 
 constexpr size_t kRowsAtOnce = 64;
-constexpr double kHalfUlpF16 = 0x1p-11;     // relative, of a normal f16
-constexpr double kSmallestF16 = 0x1p-25;    // half the distance of subnormal ones
-constexpr double kArithmetic = 1e-6;        // f32 inner products
+constexpr double kHalfUlpF16 = 0x1p-11;   // relative, of a normal f16
+constexpr double kSmallestF16 = 0x1p-25;  // half the distance of subnormal ones
+constexpr double kArithmetic = 1e-6;      // f32 inner products
 // Batches are summed in so many parts at most, whatever the threads; a part has at least kChunkTokens.
 constexpr size_t kMaxChunks = 8, kChunkTokens = 32;
 
@@ -109,7 +109,8 @@ double RecordEvaluator::shifted_distribution(std::span<const float> b, std::vect
   const size_t k = p_made_.size();
   p.resize(k);
   // Everything is measured from the largest Delta: no power overflows.
-  const auto largest = static_cast<double>(std::max(mean_dot_, *std::max_element(dots_.begin(), dots_.end())));
+  const auto largest =
+      static_cast<double>(std::max(mean_dot_, *std::max_element(dots_.begin(), dots_.end())));
   double sum = 0;
   for (size_t i = 0; i < k; ++i) {
     p[i] = p_made_[i] * std::exp(static_cast<double>(dots_[i]) - largest);
@@ -323,7 +324,8 @@ double LoraLoss::sum(const Batch& batch, std::span<double> gradient, F&& f) {
   return total;
 }
 
-double LoraLoss::nll(const Batch& batch, std::span<const float> b, double factor, std::span<double> gradient) {
+double LoraLoss::nll(const Batch& batch, std::span<const float> b, double factor,
+                     std::span<double> gradient) {
   const double weight = batch.weight();
   if (!(weight > 0)) return 0;
   return sum(batch, gradient,
@@ -361,11 +363,10 @@ void LoraLoss::fisher(const Batch& batch, std::span<const float> b, std::span<do
 
 void LoraLoss::each(const Batch& batch, std::span<const float> b, std::span<TokenLoss> out) {
   CHECK(out.size() == batch.examples.size());
-  sum(batch, {},
-      [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, std::span<double>) {
-        out[i] = evaluator.loss(record, b);
-        return 0.0;
-      });
+  sum(batch, {}, [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, std::span<double>) {
+    out[i] = evaluator.loss(record, b);
+    return 0.0;
+  });
 }
 
 }  // namespace ruvltra

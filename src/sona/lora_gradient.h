@@ -6,8 +6,8 @@
 //   KL(p_base || p_B)   g = W' (p - p_base)         both are convex in B
 //   F_ij = s^2 E[Var_{v ~ p}(W_vi) phi_j^2]         the Fisher diagonal, which is the Hessian's
 //
-// Sums over the vocabulary run over the K recorded tokens; the rest counts as uniform, with the mean row of W.
-// So |g - g_K| <= (1 - P_K) R at the B of the record.
+// Sums over the vocabulary run over the K recorded tokens; the rest counts as uniform, with the mean row of
+// W. So |g - g_K| <= (1 - P_K) R at the B of the record.
 #pragma once
 
 #include <cstddef>
@@ -23,11 +23,11 @@ namespace ruvltra {
 
 // What a record says about its token at another B.
 struct TokenLoss {
-  double nll = 0;      // nat
-  double bound = 0;    // |nll - exact nll| is at most this (see RecordEvaluator)
-  double kl = 0;       // KL(p_base || p_B), over the recorded tokens and the tail as one
-  double delta = 0;    // |s B phi|
-  double tail = 0;     // probability outside the recorded tokens
+  double nll = 0;    // nat
+  double bound = 0;  // |nll - exact nll| is at most this (see RecordEvaluator)
+  double kl = 0;     // KL(p_base || p_B), over the recorded tokens and the tail as one
+  double delta = 0;  // |s B phi|
+  double tail = 0;   // probability outside the recorded tokens
 };
 
 // One thread's scratch for looking at records. *Thread safety*: none.
@@ -35,8 +35,8 @@ struct TokenLoss {
 // The NLL at B: with Delta_v = s w_v (B - B_made) phi, Delta' the same of the mean row and T = (1 - P_K)
 // e^Delta', lse_B = lse + log Z, Z = sum_K p_v e^Delta_v + T. Two things are not exact:
 //   the tail: |log Z - exact| <= log(1 + T (e^D - 1) / Z), D = s R |(B - B_made) phi|;
-//   p_v is stored as f16(log p_v), off by a factor of at most e^+-r, r = 2^-11 |log p_v|. As they are scaled to
-//   their sum, which is known, Z is off by at most E = sum_K p_v (e^{r_v + r_max} - 1) |e^Delta_v - mean|.
+//   p_v is stored as f16(log p_v), off by a factor of at most e^+-r, r = 2^-11 |log p_v|. As they are scaled
+//   to their sum, which is known, Z is off by at most E = sum_K p_v (e^{r_v + r_max} - 1) |e^Delta_v - mean|.
 // bound = log(1 + T (e^D - 1) / (Z - E)) - log(1 - E / Z), and 1e-6 (1 + max |Delta|) for arithmetic in f32.
 class RecordEvaluator {
  public:
@@ -73,12 +73,12 @@ class RecordEvaluator {
   float scale_ = 0;
   RowCache cache_;
   TokenRecord record_;
-  std::vector<float> shift_;       // (stride) s (B - B_made) phi
-  std::vector<float> dots_;        // (k) Delta_v
-  float mean_dot_ = 0;             // Delta'
-  double shift_norm_ = 0;          // |s (B - B_made) phi|
-  std::vector<double> p_made_;     // (k) as recorded
-  std::vector<double> p_, p_base_; // (k)
+  std::vector<float> shift_;        // (stride) s (B - B_made) phi
+  std::vector<float> dots_;         // (k) Delta_v
+  float mean_dot_ = 0;              // Delta'
+  double shift_norm_ = 0;           // |s (B - B_made) phi|
+  std::vector<double> p_made_;      // (k) as recorded
+  std::vector<double> p_, p_base_;  // (k)
   double tail_ = 0, tail_base_ = 0;
   std::vector<double> coefficients_;  // (k)
   std::vector<double> g_;             // (d)
@@ -122,7 +122,8 @@ class LoraLoss {
   const OutputHead& head() const { return *head_; }
 
   // Weighted means over the batch at b (m, d). With a gradient (m, d): adds factor times the mean's.
-  double nll(const Batch& batch, std::span<const float> b, double factor = 1, std::span<double> gradient = {});
+  double nll(const Batch& batch, std::span<const float> b, double factor = 1,
+             std::span<double> gradient = {});
   double kl(const Batch& batch, std::span<const float> b, double factor = 1, std::span<double> gradient = {});
   // out (m, d) = F of the batch at b, weighted like its loss.
   void fisher(const Batch& batch, std::span<const float> b, std::span<double> out);

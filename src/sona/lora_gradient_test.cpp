@@ -210,8 +210,8 @@ TEST(LoraGradientTest, RecordsOfAnAdaptedModelReachBackToTheBase) {
     TokenRecords records = make_records(world, 2, 300);
     const LoraToken token = draw_token(world);
     ASSERT_TRUE(record_token(world, records, token));
-    ASSERT_TRUE(record_token(world, records, token, LoraWorld::doubles(adapter->b()),
-                             records.reference_to(adapter)));
+    ASSERT_TRUE(
+        record_token(world, records, token, LoraWorld::doubles(adapter->b()), records.reference_to(adapter)));
     const auto b = world.adapter(0.3f);
     for (const auto& at : {std::vector<float>{}, b}) {
       std::vector<double> nll[2], kl[2], fisher[2];
@@ -371,7 +371,8 @@ TEST_F(LoraLossTest, AnyNumberOfThreadsAndAnyCacheGiveTheSameBits) {
     ThreadPool pool(n_threads);
     const Ctx ctx = {&pool, world.ctx.kernels};
     for (const size_t cache_bytes : {size_t{0}, size_t{1} << 20}) {
-      LoraLoss loss = *LoraLoss::make(ctx, *world.head, world.m, world.scale, {.cache_bytes = cache_bytes, .breathe = {}});
+      LoraLoss loss = *LoraLoss::make(ctx, *world.head, world.m, world.scale,
+                                      {.cache_bytes = cache_bytes, .breathe = {}});
       gradients.emplace_back(b.size());
       loss.nll({&records, examples}, b, 1, gradients.back());
       EXPECT_EQ(gradients.back(), gradients.front());

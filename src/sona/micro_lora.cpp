@@ -95,9 +95,10 @@ void make_orthonormal(std::span<double> rows, size_t r, size_t d) {
 Result<void> BasisSpec::validate() const {
   if (n_layers == 0 || n_layers > kMaxLayers || d_model == 0 || d_model > kMaxDModel ||
       !(eps >= 0 && std::isfinite(eps))) {
-    return fail(ErrorKind::kUsage, "learning.dim_mismatch",
-                "basis: expected 1..{} layers, a width of 1..{} and an eps of at least 0, found {}, {} and {}",
-                kMaxLayers, kMaxDModel, n_layers, d_model, eps);
+    return fail(
+        ErrorKind::kUsage, "learning.dim_mismatch",
+        "basis: expected 1..{} layers, a width of 1..{} and an eps of at least 0, found {}, {} and {}",
+        kMaxLayers, kMaxDModel, n_layers, d_model, eps);
   }
   if (rank < 1 || rank > kMaxAdapterRank || rank > d_model) {
     return fail(ErrorKind::kUsage, "learning.bad_rank", "rank of the adapter: expected 1..{}, found {}",
@@ -108,7 +109,8 @@ Result<void> BasisSpec::validate() const {
                 kMaxHooks, layers.size());
   }
   for (size_t i = 0; i < layers.size(); ++i) {
-    if (layers[i] < 0 || static_cast<size_t>(layers[i]) >= n_layers || (i > 0 && layers[i] <= layers[i - 1])) {
+    if (layers[i] < 0 || static_cast<size_t>(layers[i]) >= n_layers ||
+        (i > 0 && layers[i] <= layers[i - 1])) {
       return fail(ErrorKind::kUsage, "learning.hook_out_of_range",
                   "hooks: expected ascending layers below {}, found layer {}", n_layers, layers[i]);
     }
@@ -213,7 +215,8 @@ Result<AdapterBasis> BasisBuilder::finish() && {
     const double mean = sum_[i] / n, variance = square_[i] / n - mean * mean;
     if (!std::isfinite(mean) || !std::isfinite(variance)) {
       return fail("learning.not_finite",
-                  "basis of the adapter: expected finite hidden states, found NaN or infinity in feature {}", i);
+                  "basis of the adapter: expected finite hidden states, found NaN or infinity in feature {}",
+                  i);
     }
     const double sigma = std::sqrt(std::max(variance, 0.0));
     basis_.mu_[i] = static_cast<float>(mean + shift_[i]);
@@ -226,12 +229,10 @@ Result<AdapterBasis> BasisBuilder::finish() && {
 }
 
 std::vector<uint8_t> AdapterBasis::bytes() const {
-  const std::vector<uint32_t> info = {static_cast<uint32_t>(spec_.n_layers),
-                                      static_cast<uint32_t>(spec_.d_model),
-                                      static_cast<uint32_t>(spec_.rank),
-                                      spec_.final_tap ? 1u : 0u,
-                                      static_cast<uint32_t>(spec_.seed),
-                                      static_cast<uint32_t>(spec_.seed >> 32)};
+  const std::vector<uint32_t> info = {
+      static_cast<uint32_t>(spec_.n_layers), static_cast<uint32_t>(spec_.d_model),
+      static_cast<uint32_t>(spec_.rank),     spec_.final_tap ? 1u : 0u,
+      static_cast<uint32_t>(spec_.seed),     static_cast<uint32_t>(spec_.seed >> 32)};
   const std::vector<uint32_t> layers(spec_.layers.begin(), spec_.layers.end());
   const std::vector<float> eps = {spec_.eps};
   ContainerWriter writer({.kind = ContainerKind::kBasis, .version = 1, .flags = 0, .model = spec_.model});
@@ -254,7 +255,9 @@ Result<void> write_whole(const std::filesystem::path& file, std::span<const uint
 
 }  // namespace
 
-Result<void> AdapterBasis::save(const std::filesystem::path& file) const { return write_whole(file, bytes()); }
+Result<void> AdapterBasis::save(const std::filesystem::path& file) const {
+  return write_whole(file, bytes());
+}
 
 Result<AdapterBasis> AdapterBasis::parse(std::span<const uint8_t> bytes, std::string_view name,
                                          const Sha256Digest& model) {
@@ -268,8 +271,8 @@ Result<AdapterBasis> AdapterBasis::parse(std::span<const uint8_t> bytes, std::st
   ASSIGN_OR_RETURN(const auto eps, container.read<float>(kEpsTag, 1));
   ASSIGN_OR_RETURN(const uint64_t n_layers, container.count<uint32_t>(kHookTag));
   if (n_layers > kMaxHooks || info[3] > 1) {
-    return fail("basis.shape", "{}: expected at most {} hooks and a final tap of 0 or 1, found {} and {}", name,
-                kMaxHooks, n_layers, info[3]);
+    return fail("basis.shape", "{}: expected at most {} hooks and a final tap of 0 or 1, found {} and {}",
+                name, kMaxHooks, n_layers, info[3]);
   }
   ASSIGN_OR_RETURN(const auto layers, container.read<uint32_t>(kHookTag, n_layers));
   AdapterBasis basis;
@@ -296,9 +299,10 @@ Result<AdapterBasis> AdapterBasis::parse(std::span<const uint8_t> bytes, std::st
   const float longest = 1.001f * std::sqrt(static_cast<float>(spec.d_model));
   if (!within(basis.a_, -1.001f, 1.001f) || !within(basis.mu_, -longest, longest) ||
       !within(basis.inverse_sigma_, 0, std::numeric_limits<float>::max())) {
-    return fail("basis.values",
-                "{}: expected rows of length 1, means of at most sqrt({}) and weights of at least 0, found others",
-                name, spec.d_model);
+    return fail(
+        "basis.values",
+        "{}: expected rows of length 1, means of at most sqrt({}) and weights of at least 0, found others",
+        name, spec.d_model);
   }
   basis.name_contents();
   return basis;

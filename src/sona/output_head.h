@@ -62,10 +62,10 @@ class RowCache {
   RowCache() = default;
   size_t free_slot();
   const OutputHead* head_ = nullptr;
-  AlignedBuffer<float> values_;        // (n_slots, stride)
-  std::vector<int32_t> slot_of_;       // (n_rows) -1: not here
-  std::vector<uint32_t> id_of_;        // (n_slots)
-  std::vector<uint64_t> used_in_;      // (n_slots) the last call that wanted it, 0: never filled
+  AlignedBuffer<float> values_;         // (n_slots, stride)
+  std::vector<int32_t> slot_of_;        // (n_rows) -1: not here
+  std::vector<uint32_t> id_of_;         // (n_slots)
+  std::vector<uint64_t> used_in_;       // (n_slots) the last call that wanted it, 0: never filled
   std::vector<const float*> pointers_;  // of the last call
   size_t hand_ = 0;
   uint64_t call_ = 0;

@@ -56,8 +56,8 @@ class TokenRecords {
   size_t n_bytes() const;  // memory held
   size_t n_features() const { return options_.n_features; }
   size_t n_rows() const { return options_.n_rows; }
-  // K of the next record: all of V where that is at most kWholeVocabulary. Looked at after each 1,024 records;
-  // never below the K of the start.
+  // K of the next record: all of V where that is at most kWholeVocabulary. Looked at after each 1,024
+  // records; never below the K of the start.
   size_t top_k() const { return top_k_; }
   double mean_tail() const;  // over all records
 

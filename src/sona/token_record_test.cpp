@@ -14,7 +14,8 @@ using testing::LoraWorld;
 constexpr size_t kRows = 3000, kFeatures = 5;
 
 TokenRecords make_records(size_t capacity, size_t top_k = 32) {
-  return TokenRecords({.n_features = kFeatures, .n_rows = kRows, .capacity = capacity, .top_k = top_k, .max_ids = 0});
+  return TokenRecords(
+      {.n_features = kFeatures, .n_rows = kRows, .capacity = capacity, .top_k = top_k, .max_ids = 0});
 }
 
 // Against a stable sort of all tokens; coarse logits make many of them equal.
@@ -31,7 +32,8 @@ TEST(TokenRecordTest, KeepsTheMostLikelyTokensAndTheOneWritten) {
     ASSERT_TRUE(records.add(logits, token, phi, 7));
     std::vector<uint32_t> order(kRows);
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](uint32_t a, uint32_t b) { return logits[a] > logits[b]; });
+    std::stable_sort(order.begin(), order.end(),
+                     [&](uint32_t a, uint32_t b) { return logits[a] > logits[b]; });
     std::vector<uint32_t> expected(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(k));
     if (std::find(expected.begin(), expected.end(), token) == expected.end()) expected.push_back(token);
     std::sort(expected.begin(), expected.end());
@@ -66,7 +68,8 @@ TEST(TokenRecordTest, AHeavyTailDoublesK) {
   std::vector<float> flat(kRows, 0), peaked(kRows, 0);
   peaked[3] = 30;
   const size_t window = 1024;
-  TokenRecords records({.n_features = kFeatures, .n_rows = kRows, .capacity = 4 * window, .top_k = 32, .max_ids = 0});
+  TokenRecords records(
+      {.n_features = kFeatures, .n_rows = kRows, .capacity = 4 * window, .top_k = 32, .max_ids = 0});
   const auto add = [&](const std::vector<float>& logits, size_t n) {
     for (size_t i = 0; i < n; ++i) ASSERT_TRUE(records.add(logits, 3, phi, 1));
   };
@@ -78,15 +81,16 @@ TEST(TokenRecordTest, AHeavyTailDoublesK) {
   EXPECT_EQ(records.top_k(), 64u);
   add(flat, 1);
   EXPECT_EQ(records[2 * window].ids.size(), 64u);
-  EXPECT_NEAR(records.mean_tail(),
-              (window * (1 - 32.0 / kRows) + (1 - 64.0 / kRows)) / (2 * window + 1), 1e-6);
+  EXPECT_NEAR(records.mean_tail(), (window * (1 - 32.0 / kRows) + (1 - 64.0 / kRows)) / (2 * window + 1),
+              1e-6);
 }
 
 TEST(TokenRecordTest, KComesBackWithTheTail) {
   const std::vector<float> phi(kFeatures, 1);
   std::vector<float> flat(kRows, 0), peaked(kRows, 0);
   peaked[3] = 30;
-  TokenRecords records({.n_features = kFeatures, .n_rows = kRows, .capacity = 4096, .top_k = 32, .max_ids = 1 << 20});
+  TokenRecords records(
+      {.n_features = kFeatures, .n_rows = kRows, .capacity = 4096, .top_k = 32, .max_ids = 1 << 20});
   for (size_t i = 0; i < 2048; ++i) ASSERT_TRUE(records.add(flat, 3, phi, 1));
   EXPECT_EQ(records.top_k(), 128u);
   for (size_t i = 0; i < 1024; ++i) ASSERT_TRUE(records.add(peaked, 3, phi, 1));
@@ -143,7 +147,8 @@ TEST(TokenRecordTest, CopiesKeepTheirAdapter) {
   }
   const auto basis = std::make_shared<const AdapterBasis>(*std::move(builder).finish());
   const auto adapter = std::make_shared<const Adapter>(*Adapter::make(basis, world.adapter(0.1f)));
-  const TokenRecords::Options options = {.n_features = kFeatures, .n_rows = 2000, .capacity = 4, .top_k = 32, .max_ids = 0};
+  const TokenRecords::Options options = {
+      .n_features = kFeatures, .n_rows = 2000, .capacity = 4, .top_k = 32, .max_ids = 0};
   TokenRecords from(options), to(options);
   EXPECT_EQ(from.reference_to(nullptr), 0u);
   EXPECT_EQ(from.reference_to(std::make_shared<const Adapter>(Adapter::zero(basis))), 0u);
