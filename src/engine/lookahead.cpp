@@ -219,7 +219,8 @@ void Lookahead::try_now(DraftHistory& history, DraftOrigin origin) {
   probe.interval = std::min(2 * probe.interval, kLastProbe);
 }
 
-void Lookahead::tried(DraftHistory& history, const DraftVerdict& verdict, bool was_probe, size_t n_rows) const {
+void Lookahead::tried(DraftHistory& history, const DraftVerdict& verdict, bool was_probe,
+                      size_t n_rows) const {
   DraftHistory::Probe& probe = history.probes[index_of(verdict.origin)];
   const Acceptance& lookup = history.acceptance[index_of(DraftOrigin::kLookup)];
   const bool pays = verdict.origin == DraftOrigin::kModel

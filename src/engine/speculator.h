@@ -23,7 +23,7 @@ struct Drafting {
   DraftHistory history;
   std::optional<DraftModel::Context> context;  // with a draft model
   std::vector<TokenId> tokens;                 // proposals for the next step, at most kMaxDraft
-  DraftVerdict made;                                // what its source thinks of them
+  DraftVerdict made;                           // what its source thinks of them
   bool is_probe = false;
   size_t n_rows = 1;  // of the step without them
 };

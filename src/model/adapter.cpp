@@ -39,7 +39,8 @@ double sum_of_squares(const float* x, size_t n) {
       lanes[lane] += value * value;
     }
   }
-  for (size_t lane = 0; i < n; ++i, ++lane) lanes[lane] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  for (size_t lane = 0; i < n; ++i, ++lane)
+    lanes[lane] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   return fold(lanes);
 }
 
@@ -56,15 +57,16 @@ void project_tap(const FeatureView& view, size_t tap, const float* x, float* out
   }
 }
 
-void adapter_features(const FeatureView& view, const float* const* taps, float* phi) {
-  for (size_t tap = 0; tap < view.n_taps; ++tap) {
-    float* out = phi + tap * view.rank;
-    project_tap(view, tap, taps[tap], out);
-    for (size_t k = 0; k < view.rank; ++k) {
-      const size_t i = tap * view.rank + k;
-      out[k] = std::clamp((out[k] - view.mu[i]) * view.inverse_sigma[i], -kFeatureClip, kFeatureClip);
-    }
+void tap_features(const FeatureView& view, size_t tap, const float* x, float* out) {
+  project_tap(view, tap, x, out);
+  for (size_t k = 0; k < view.rank; ++k) {
+    const size_t i = tap * view.rank + k;
+    out[k] = std::clamp((out[k] - view.mu[i]) * view.inverse_sigma[i], -kFeatureClip, kFeatureClip);
   }
+}
+
+void adapter_features(const FeatureView& view, const float* const* taps, float* phi) {
+  for (size_t tap = 0; tap < view.n_taps; ++tap) tap_features(view, tap, taps[tap], phi + tap * view.rank);
   phi[view.n_features() - 1] = 1;
 }
 

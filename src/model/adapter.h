@@ -15,6 +15,8 @@
 namespace ruvltra {
 
 inline constexpr float kFeatureClip = 4;
+// The most features there are: 4 hooks and the final tap at rank 16, and the constant.
+inline constexpr size_t kMaxFeatures = 5 * 16 + 1;
 // The largest |delta| / |h| that reaches the output matrix.
 inline constexpr double kMaxDeltaRatio = 0.05;
 
@@ -39,8 +41,10 @@ struct AdapterView {
   bool is_zero() const { return b == nullptr; }
 };
 
-// phi (n_features) of one position; taps[t] points to x_t (d_model). 32 lanes folded pairwise: the same bits
-// on every machine. Allocates nothing.
+// The features of one tap (rank) at x_t (d_model). 32 lanes folded pairwise: the same bits on every machine.
+// Allocates nothing.
+void tap_features(const FeatureView& view, size_t tap, const float* x, float* out);
+// phi (n_features) of one position, tap by tap; taps[t] points to x_t.
 void adapter_features(const FeatureView& view, const float* const* taps, float* phi);
 
 // A_t n_t alone (rank), before it is centred: what mu and sigma are measured on.
@@ -52,8 +56,9 @@ struct DeltaNorms {
   bool clamped = false;
 };
 
-// delta (d_model) for hidden state h, clamp included; elementwise sums over j in ascending order. A delta that
-// overflows becomes 0, and counts as clamped. Allocates nothing. *Requires*: not view.is_zero(): without an adapter nothing is to be added, not even zeros.
+// delta (d_model) for hidden state h, clamp included; elementwise sums over j in ascending order. A delta
+// that overflows becomes 0, and counts as clamped. Allocates nothing. *Requires*: not view.is_zero(): without
+// an adapter nothing is to be added, not even zeros.
 DeltaNorms adapter_delta(const AdapterView& view, const float* phi, const float* h, float* delta);
 
 // |x| of n values.
