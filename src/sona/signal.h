@@ -51,7 +51,7 @@ class SignalRing {
   SignalRing(size_t capacity, size_t max_bytes);
 
   void put(Signal signal);
-  // The oldest, if there is one.
+  // The oldest, if there is one. One thread takes.
   std::optional<Signal> take();
   // Those of a tenant, or of one of its sessions, go unseen; how many.
   size_t forget(const std::string& tenant, const std::optional<std::string>& session);

@@ -111,7 +111,8 @@ bool TokenRecords::add(std::span<const float> logits, uint32_t token, std::span<
 
 void TokenRecords::adapt_k() {
   if (++n_in_window_ < kWindow) return;
-  if (window_tail_ > kMaxMeanTail * static_cast<double>(kWindow)) top_k_ = std::min(2 * top_k_, options_.n_rows);
+  if (window_tail_ > kMaxMeanTail * static_cast<double>(kWindow))
+    top_k_ = std::min(2 * top_k_, options_.n_rows);
   n_in_window_ = 0;
   window_tail_ = 0;
 }
@@ -130,6 +131,34 @@ bool TokenRecords::copy(const TokenRecords& from, size_t i) {
   log_p_.insert(log_p_.end(), record.log_p.begin(), record.log_p.end());
   tail_sum_ += static_cast<double>(head.tail);
   return true;
+}
+
+bool TokenRecords::restore(const TokenRecord& record) {
+  CHECK(record.features.size() == options_.n_features && record.ids.size() == record.log_p.size());
+  if (heads_.size() == options_.capacity || ids_.size() + record.ids.size() > ids_.capacity()) return false;
+  heads_.push_back({.token = record.token,
+                    .n_ids = static_cast<uint32_t>(record.ids.size()),
+                    .lse = record.lse,
+                    .logit = record.logit,
+                    .tail = record.tail,
+                    .hidden_norm = record.hidden_norm,
+                    .reference = 0});
+  begin_.push_back(ids_.size());
+  features_.insert(features_.end(), record.features.begin(), record.features.end());
+  ids_.insert(ids_.end(), record.ids.begin(), record.ids.end());
+  log_p_.insert(log_p_.end(), record.log_p.begin(), record.log_p.end());
+  tail_sum_ += static_cast<double>(record.tail);
+  return true;
+}
+
+TokenRecords::KState TokenRecords::k_state() const {
+  return {static_cast<double>(top_k_), static_cast<double>(n_in_window_), window_tail_};
+}
+
+void TokenRecords::set_k_state(const KState& state) {
+  top_k_ = std::clamp<size_t>(static_cast<size_t>(state.top_k), 1, options_.n_rows);
+  n_in_window_ = static_cast<size_t>(state.n_in_window);
+  window_tail_ = state.window_tail;
 }
 
 void TokenRecords::clear() {

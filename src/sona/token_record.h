@@ -55,8 +55,8 @@ class TokenRecords {
   size_t n_bytes() const;  // memory held
   size_t n_features() const { return options_.n_features; }
   size_t n_rows() const { return options_.n_rows; }
-  // K of the next record: all of V where that is at most kWholeVocabulary. Doubled after 64 records whose mean
-  // tail mass is above kMaxMeanTail.
+  // K of the next record: all of V where that is at most kWholeVocabulary. Doubled after 64 records whose
+  // mean tail mass is above kMaxMeanTail.
   size_t top_k() const { return top_k_; }
   double mean_tail() const;  // over all records
 
@@ -68,7 +68,18 @@ class TokenRecords {
            uint32_t reference = 0);
   // A copy of another's record. False if full. *Requires*: the same m and V.
   bool copy(const TokenRecords& from, size_t i);
+  // A record that was kept in a file, made at the zero adapter. False if full. *Requires*: ids ascending and
+  // below V, the token among them, features (m), log_p as many as ids.
+  bool restore(const TokenRecord& record);
   void clear();
+
+  // How far the choice of K has come: what goes on from other records goes on with their K.
+  struct KState {
+    double top_k = 0, n_in_window = 0, window_tail = 0;
+  };
+  KState k_state() const;
+  // *Requires*: a state of records with the same V.
+  void set_k_state(const KState& state);
 
   TokenRecord operator[](size_t i) const;
 
