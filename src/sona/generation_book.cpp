@@ -108,6 +108,12 @@ LiveAdapter GenerationBook::live(const Scope& scope) const {
   return {zero_, global_scope(), 0};
 }
 
+LiveAdapter GenerationBook::fallback(const Scope& scope) const {
+  if (!scope.session.empty()) return live({.tenant = scope.tenant, .session = ""});
+  if (!scope.tenant.empty()) return live(global_scope());
+  return {zero_, global_scope(), 0};
+}
+
 uint64_t GenerationBook::number(const Scope& scope) const {
   const std::lock_guard lock(mutex_);
   const auto found = entries_.find({scope.tenant, scope.session});
@@ -217,8 +223,7 @@ Result<GenerationRecord> GenerationBook::rollback(const Scope& scope, std::optio
   const uint64_t target = to.value_or(current->parent);
   GenerationRecord record;
   record.reason = std::move(reason);
-  // Generation 0 is what there was before the first: the zero adapter.
-  std::shared_ptr<const Adapter> adapter_of_target = zero_;
+  std::shared_ptr<const Adapter> adapter_of_target = fallback(scope).adapter;
   if (target != 0) {
     ASSIGN_OR_RETURN(adapter_of_target, adapter(scope, target));
     record.parent = kept(scope, target).value_or(GenerationRecord{}).parent;

@@ -43,6 +43,8 @@ class GenerationBook {
 
   // Session, else tenant, else global: exactly one, never a sum.
   LiveAdapter live(const Scope& scope) const;
+  // What a scope without a generation of its own uses, and where it was before its first: generation 0.
+  LiveAdapter fallback(const Scope& scope) const;
   // Of this scope itself: what publish() has to expect. 0: none yet.
   uint64_t number(const Scope& scope) const;
   // Newest first.

@@ -17,60 +17,14 @@
 #include <vector>
 
 #include "base/record_id.h"
-#include "sona/gates.h"
 #include "sona/generation_book.h"
+#include "sona/learning_loops.h"
 #include "sona/learning_space.h"
 #include "sona/signal.h"
 #include "sona/teacher_forced.h"
 #include "store/store.h"
 
 namespace ruvltra {
-
-struct LearnerOptions {
-  size_t ring_capacity = 10'000;
-  size_t ring_bytes = size_t{64} << 20;
-  size_t max_signal_tokens = 8192;
-  double ewc_lambda = 1000;
-  size_t keep_generations = 16;
-  uint64_t max_publishes_an_hour = 60;  // of a tenant, automatic ones
-  GateLimits gates;
-  // Of a scope: tokens it keeps to fit to and to be judged by. The oldest go first.
-  size_t max_train_tokens = 16'384, max_held_out_tokens = 8'192;
-  // Scopes in memory; the one used longest ago goes to its file.
-  size_t max_loaded_scopes = 8;
-  // Off: loops run when they are asked for, never by themselves.
-  bool automatic = true;
-  // True while anything decodes: the learner then takes a quarter of a core. May be empty.
-  std::function<bool()> busy;
-  std::function<int64_t()> clock_us = now_us;
-
-  // Errors (usage): learning.options names the field.
-  Result<void> validate() const;
-};
-
-enum class LearnLoop : uint8_t { kInstant, kBackground };
-std::string_view learn_loop_name(LearnLoop loop);
-
-// One attempt: what was measured, never what was intended.
-struct LearnReport {
-  Scope scope = {};
-  LearnLoop loop = LearnLoop::kBackground;
-  bool accepted = false;
-  std::string reason = {};  // of a refusal: a word for counters, "G1 evidence", "no data", "frozen", ...
-  std::string detail = {};  // of a refusal, for people
-  uint64_t generation = 0;  // published
-  Sha256Digest hash = {};
-  double update_norm = 0;                 // |B published - B live|
-  double nll_before = 0, nll_after = 0;   // held out; prequential in the instant loop
-  double gain_lower_bound = 0;            // 95 %, one-sided
-  double canary_kl = 0, canary_rise = 0;  // nat; relative
-  double delta_p999 = 0;                  // |delta| / |h|
-  double n0 = 0;                          // base anchor chosen
-  double t = 0;                           // share of the step that passed
-  size_t n_train_tokens = 0, n_held_out_tokens = 0;
-  int64_t time_us = 0;
-  std::string json() const;
-};
 
 struct LearnerStatus {
   SignalRing::Stats ring;
