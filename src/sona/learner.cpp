@@ -214,7 +214,7 @@ Result<void> Learner::begin_task(const Scope& scope, std::string name) {
   if (scope.tenant.empty() || name.empty() || name.size() > 256) {
     return fail(ErrorKind::kUsage, "learning.bad_signal",
                 "task: expected a tenant and a name of 1 to 256 bytes, found tenant \"{}\" and {} bytes",
-                quoted(scope.tenant), name.size());
+                ruvltra::quoted(scope.tenant), name.size());
   }
   RETURN_IF_ERROR(drain());
   return on_thread([&](Work& work) { return work.loops->boundary(scope, name); });
@@ -232,7 +232,9 @@ Result<GenerationRecord> Learner::publish(const Scope& scope, std::optional<uint
   }
   GenerationRecord published;
   RETURN_IF_ERROR(on_thread([&](Work& work) -> Result<void> {
-    if (!adapter->is_zero()) RETURN_IF_ERROR(work.loops->check_operators(*adapter));
+    if (!adapter->is_zero()) {
+      if (auto checked = work.loops->check_operators(*adapter); !checked) return checked;
+    }
     const uint64_t own = expected.value_or(book_->number(scope));
     GenerationRecord record;
     record.reason = reason;
