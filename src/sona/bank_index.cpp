@@ -1,8 +1,10 @@
 #include "sona/bank_index.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <system_error>
+#include <thread>
 
 #include "base/check.h"
 #include "base/fail.h"
@@ -14,6 +16,7 @@ namespace {
 
 constexpr uint64_t kMaxIndexBytes = uint64_t{1} << 40;
 constexpr uint64_t kLinkAtOnce = 1024;
+constexpr int kMostWaits = 10'000;  // of a millisecond, for searches that hold erased slots
 
 HnswSource source_of(uint64_t space, uint64_t sequence, uint64_t checksum) {
   HnswSource source;
@@ -100,24 +103,30 @@ Result<void> BankIndex::fill(std::vector<BankVector> vectors, uint64_t space, ui
   return {};
 }
 
+Result<void> BankIndex::put(HnswIndex& index, const BankVector& vector, bool append) {
+  if (index.contains(vector.key)) return {};  // replace() has read it from the store already
+  auto done = append ? index.append(vector.key, vector.values, vector.group)
+                     : index.insert(vector.key, vector.values, vector.group);
+  // Full of erased slots, as the bank itself never holds more than its capacity. They are used again only
+  // once nothing is pending and the searches that may still see them have ended.
+  for (int wait = 0; !done && done.error().id == "index.full" && wait < kMostWaits; ++wait) {
+    if (index.size() >= index.params().capacity) break;
+    if (wait > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    while (index.link_pending(kLinkAtOnce) > 0) {
+    }
+    while (!index.sweep(kLinkAtOnce)) {
+    }
+    done = index.insert(vector.key, vector.values, vector.group);
+  }
+  return done;
+}
+
 Result<void> BankIndex::insert(const BankVector& vector) {
   const std::lock_guard changing(change_);
-  const auto into = [&](HnswIndex& index, bool append) -> Result<void> {
-    if (index.contains(vector.key)) return {};  // replace() has read it from the store already
-    if (append) return index.append(vector.key, vector.values, vector.group);
-    auto inserted = index.insert(vector.key, vector.values, vector.group);
-    if (!inserted && inserted.error().id == "index.full") {
-      // Full of erased slots: the bank itself never holds more than its capacity.
-      while (!index.sweep(kLinkAtOnce)) {
-      }
-      return index.insert(vector.key, vector.values, vector.group);
-    }
-    return inserted;
-  };
   // While others wait to be linked, an insertion would link all of them first or stand before them: it waits
   // too.
-  RETURN_IF_ERROR(into(*index_, index_->stats().pending > 0));
-  if (next_ != nullptr) RETURN_IF_ERROR(into(*next_, true));
+  RETURN_IF_ERROR(put(*index_, vector, index_->stats().pending > 0));
+  if (next_ != nullptr) RETURN_IF_ERROR(put(*next_, vector, true));
   checksum_ ^= vector.checksum();
   return {};
 }
@@ -164,8 +173,8 @@ Result<void> BankIndex::replace(
   auto done = read([&](const BankVector& vector) {
     const std::lock_guard changing(change_);
     // Alive under the lock of changes: whoever erases it later erases it here as well.
-    if (!appended || next_->contains(vector.key) || !alive(vector.key)) return;
-    appended = next_->append(vector.key, vector.values, vector.group);
+    if (!appended || !alive(vector.key)) return;
+    appended = put(*next_, vector, true);
   });
   if (done) done = appended;
   while (done && next_->link_pending(kLinkAtOnce) > 0) {

@@ -46,7 +46,8 @@ class BankIndex {
   // with the file stands in last_rejected(). Errors: index.*, memory.exhausted.
   Result<void> fill(std::vector<BankVector> vectors, uint64_t space, uint64_t sequence);
 
-  // Errors of insert: index.*.
+  // Where the slots have run out, pending vectors are linked and erased slots swept first: it does not fail
+  // for want of slots while size() is at most the bank's capacity. Errors: index.*.
   Result<void> insert(const BankVector& vector);
   void erase(uint64_t key, uint64_t checksum);  // of its vector; one that is not there is none
   Result<std::vector<HnswHit>> search(std::span<const float> query, int k, uint32_t group) const;
@@ -77,6 +78,7 @@ class BankIndex {
  private:
   explicit BankIndex(Options options) : options_(std::move(options)) {}
   std::shared_ptr<HnswIndex> current() const;
+  static Result<void> put(HnswIndex& index, const BankVector& vector, bool append);
   Result<bool> load(std::span<const BankVector> vectors, uint64_t space, uint64_t sequence);
 
   const Options options_;

@@ -384,6 +384,27 @@ TEST_F(BankTest, LearnsFromTrajectoriesInOneTransaction) {
   EXPECT_EQ(search("date").size(), 2u);
 }
 
+// After a restart nothing is linked; without work() the erased slots alone would fill the index.
+TEST_F(BankTest, SlotsNeverRunOutAfterARestart) {
+  BankOptions options;
+  options.capacity = 8;
+  open(options);
+  for (int i = 0; i < 8; ++i) add(item("old|0.9|" + std::to_string(i), "old"));
+  open(options);
+  constexpr int kSlots = 8 + 4 + 1024;
+  for (int i = 0; i < 3 * kSlots; ++i) {
+    time += kHour;
+    const auto id = bank->store(item("t|0.9|" + std::to_string(i), "text " + std::to_string(i)), {});
+    ASSERT_TRUE(id.has_value()) << i << ": " << id.error().message;
+  }
+  EXPECT_EQ(bank->size(), 8u);
+  EXPECT_EQ(bank->status().index_rows, 8u);
+  std::set<std::string> texts, expected;
+  for (const auto& hit : search("t")) texts.insert(hit.text);
+  for (int i = 3 * kSlots - 8; i < 3 * kSlots; ++i) expected.insert("text " + std::to_string(i));
+  EXPECT_EQ(texts, expected);
+}
+
 TEST_F(BankTest, AnotherSpaceIsNotComparedUntilEmbeddedAgain) {
   open();
   for (int i = 0; i < 10; ++i) add(item("t|0.9|" + std::to_string(i), "text"));
