@@ -47,6 +47,12 @@ bool is_correction(const TrajectoryStep& step) {
          !trimmed(step.text).empty();
 }
 
+// Somebody said so, and not only the verdict or the actions.
+bool is_explicit(QualitySource source) {
+  return source == QualitySource::kPerson || source == QualitySource::kTest ||
+         source == QualitySource::kChecker || source == QualitySource::kCaller;
+}
+
 // One action is its text; several are a numbered list of names and texts. Corrections are told elsewhere.
 std::string action_list(const TrajectoryRecord& record) {
   std::vector<const TrajectoryStep*> actions;
@@ -69,6 +75,9 @@ std::string action_list(const TrajectoryRecord& record) {
 
 bool is_failure(const TrajectoryRecord& record) {
   const VerdictKind verdict = record.body.verdict.kind;
+  if (record.quality && is_explicit(record.source)) {
+    return *record.quality == 0.0 || (verdict == VerdictKind::kFailure && *record.quality < 0.5);
+  }
   return verdict == VerdictKind::kFailure || (verdict == VerdictKind::kNone && record.quality == 0.0);
 }
 

@@ -24,11 +24,12 @@ inline constexpr size_t kMaxPatternsPerTrajectory = 3;
 // The step whose text replaces the answer before it: what a person made of it.
 inline constexpr std::string_view kCorrectionAction = "correction";
 
-// A failure is said to be one, or nobody said anything and the quality is 0.
+// Where a person, test, checker or caller gave the quality, it is a failure at 0, and below 0.5 if the verdict
+// says so as well. Otherwise the verdict says it, or there is none and the quality is 0.
 bool is_failure(const TrajectoryRecord& record);
 
 // At most kMaxPatternsPerTrajectory items, best first:
-//   failure                              avoid: the lesson, or else the list of actions; at any quality
+//   failure (is_failure)                 avoid: the lesson, or else the list of actions
 //   a correction                         correction: what was changed, from what to what
 //   success, quality >= the threshold    strategy: the lesson, or else the list of actions
 //   below the threshold, or unknown      none

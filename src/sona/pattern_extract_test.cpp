@@ -100,6 +100,25 @@ TEST(PatternExtract, FailureIsNeverDropped) {
   EXPECT_EQ(extract(zero).at(0).kind, PatternKind::kAvoid);
 }
 
+TEST(PatternExtract, WhatSomebodySaidLaterOverridesTheVerdict) {
+  for (const QualitySource source :
+       {QualitySource::kPerson, QualitySource::kTest, QualitySource::kChecker, QualitySource::kCaller}) {
+    const auto kinds = [&](Verdict verdict, double quality) {
+      TrajectoryRecord record = record_of(quality, verdict);
+      record.source = source;
+      add_action(record, "answer", "text");
+      std::string out;
+      for (const auto& item : extract(record)) out += pattern_kind_name(item.kind);
+      return out;
+    };
+    EXPECT_EQ(kinds(Verdict::success(), 0), "avoid");
+    EXPECT_EQ(kinds(Verdict::success(), 0.3), "");
+    EXPECT_EQ(kinds(Verdict::failure(), 1), "strategy");
+    EXPECT_EQ(kinds(Verdict::failure(), 0.55), "");
+    EXPECT_EQ(kinds(Verdict::failure(), 0.49), "avoid");
+  }
+}
+
 TEST(PatternExtract, CorrectionSaysWhatChanged) {
   TrajectoryRecord record = record_of(0.0, Verdict::failure());
   add_action(record, "answer", "The capital of Australia is Sydney and it lies on the coast.");

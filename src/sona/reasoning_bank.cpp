@@ -82,9 +82,29 @@ Bank::Entry* Bank::find(const PatternId& id) {
   return at == entries_.end() || at->second.id != id ? nullptr : &at->second;
 }
 
+void Bank::leave_origin(const Entry& entry) {
+  const auto items = made_of_.find(entry.origin);
+  if (items == made_of_.end()) return;
+  items->second.erase(entry.id);
+  if (items->second.empty()) made_of_.erase(items);
+}
+
+void Bank::drop_entry(const PatternId& id) {
+  const Entry* entry = find(id);
+  if (entry == nullptr) return;
+  leave_origin(*entry);
+  other_space_.erase(id);
+  entries_.erase(key_of(id));
+}
+
 void Bank::add_entry(const PatternRecord& record, bool taken) {
+  if (const Entry* before = find(record.id)) leave_origin(*before);
   Entry entry;
   entry.id = record.id;
+  if (record.origins.size() == 1) {
+    entry.origin = record.origins.front();
+    made_of_[entry.origin].insert(entry.id);
+  }
   entry.group = group_of(record.tenant);
   entry.kind = record.kind;
   entry.pinned = record.pinned;
@@ -124,7 +144,7 @@ Result<void> Bank::load() {
     row.title.clear();
     row.text.clear();
     row.when.clear();
-    row.origins.clear();
+    if (row.origins.size() != 1) row.origins.clear();
     return true;
   }));
   ASSIGN_OR_RETURN(auto clusters, store_.clusters());
@@ -136,6 +156,7 @@ Result<void> Bank::load() {
     entries_.clear();
     ranked_.clear();
     other_space_.clear();
+    made_of_.clear();
     groups_.clear();
     used_groups_.clear();
     texts_.clear();
@@ -283,8 +304,7 @@ Result<void> Bank::commit(std::span<const PatternId> remove, std::span<const Pat
         const Entry* entry = find(id);
         if (entry == nullptr) continue;
         gone.emplace_back(key_of(id), entry->vector_checksum);
-        entries_.erase(key_of(id));
-        other_space_.erase(id);
+        drop_entry(id);
       }
       for (const PatternRecord& record : put) {
         const Entry* before = find(record.id);
@@ -314,8 +334,7 @@ size_t Bank::forget_lost(std::span<const PatternId> taken) {
     {
       const std::lock_guard lock(mutex_);
       if (const Entry* entry = find(id)) checksum = entry->vector_checksum;
-      entries_.erase(key_of(id));
-      other_space_.erase(id);
+      drop_entry(id);
     }
     index()->erase(key_of(id), checksum);
     ++n_lost;
@@ -323,9 +342,31 @@ size_t Bank::forget_lost(std::span<const PatternId> taken) {
   return n_lost;
 }
 
-Result<void> Bank::insert(std::vector<PatternRecord> records) {
+bool Bank::take_places(size_t n, std::span<const PatternId> replaced, const RecordId& origin,
+                       std::vector<PatternId>& taken) {
+  std::vector<Entry*> going;
+  for (const PatternId& id : replaced) {
+    Entry* entry = find(id);
+    if (entry == nullptr || entry->origin != origin) continue;  // gone, or merged with another by now
+    if (entry->taken) return false;
+    going.push_back(entry);
+  }
+  const int64_t over = static_cast<int64_t>(entries_.size() + n) + n_reserved_ -
+                       static_cast<int64_t>(going.size() + options_.capacity);
+  // All at once: two insertions that each hold a part of what the other needs would wait for ever.
+  if (over > static_cast<int64_t>(ranked_.size() - going.size())) return false;
+  for (Entry* entry : going) {
+    entry->taken = true;
+    ranked_.erase(rank_of(*entry));
+    taken.push_back(entry->id);
+  }
+  return over <= 0 || take_lowest(static_cast<size_t>(over), taken);
+}
+
+Result<void> Bank::insert(std::vector<PatternRecord> records, std::span<const PatternId> replaced,
+                          const RecordId& origin) {
   if (records.size() > options_.capacity) records.resize(options_.capacity);
-  if (records.empty()) return {};
+  if (records.empty() && replaced.empty()) return {};
   const Change change(*this);
   {
     // Under the change: the clustering is not replaced before these are in the store.
@@ -340,12 +381,9 @@ Result<void> Bank::insert(std::vector<PatternRecord> records) {
     int64_t net = 0;
     {
       Lock lock(mutex_);
-      changed_.wait(lock, [&] {
-        const int64_t over = static_cast<int64_t>(entries_.size() + records.size()) + n_reserved_ -
-                             static_cast<int64_t>(options_.capacity);
-        return over <= 0 || take_lowest(static_cast<size_t>(over), victims);
-      });
-      net = static_cast<int64_t>(records.size()) - static_cast<int64_t>(victims.size());
+      changed_.wait(lock, [&] { return take_places(records.size(), replaced, origin, victims); });
+      // Places that it gives up are free once it is done, not before.
+      net = std::max<int64_t>(static_cast<int64_t>(records.size()) - static_cast<int64_t>(victims.size()), 0);
       n_reserved_ += net;
     }
     const Taken going(*this, std::move(victims));
@@ -389,17 +427,67 @@ Result<PatternId> Bank::store(const PatternItem& item, const Scope& scope) {
   return id;
 }
 
+// What learn_from() may replace. Those of other tenants are not theirs to replace.
+Result<std::vector<PatternRecord>> Bank::made_of(const TrajectoryRecord& trajectory) {
+  std::vector<PatternId> ids;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto items = made_of_.find(trajectory.id); items != made_of_.end()) {
+      ids.assign(items->second.begin(), items->second.end());
+    }
+  }
+  std::vector<PatternRecord> records;
+  for (const PatternId& id : ids) {
+    auto record = store_.pattern(id);
+    if (!record && is_lost(record.error())) continue;
+    if (!record) return tl::unexpected(std::move(record).error());
+    if (record->tenant == trajectory.tenant && record->provenance != "caller") {
+      records.push_back(std::move(*record));
+    }
+  }
+  return records;
+}
+
 Result<std::vector<PatternId>> Bank::learn_from(const TrajectoryRecord& trajectory) {
   ASSIGN_OR_RETURN(const auto items, extract_patterns(trajectory, options_.quality_threshold, count_tokens_));
+  // One call at a time for each trajectory: two would both miss what the other is about to insert.
+  struct Turn {
+    Bank& bank;
+    const RecordId id;
+    Turn(Bank& b, const RecordId& i) : bank(b), id(i) {
+      Lock lock(bank.mutex_);
+      bank.changed_.wait(lock, [&] { return bank.learning_.insert(id).second; });
+    }
+    ~Turn() {
+      const std::lock_guard lock(bank.mutex_);
+      bank.learning_.erase(id);
+      bank.changed_.notify_all();
+    }
+  } const turn(*this, trajectory.id);
+
+  ASSIGN_OR_RETURN(const auto before, made_of(trajectory));
+  std::set<PatternId> kept;
   std::vector<PatternRecord> records;
   std::vector<PatternId> ids;
   for (const PatternItem& item : items) {
+    const auto same = std::find_if(before.begin(), before.end(), [&](const PatternRecord& record) {
+      return record.kind == item.kind && record.text == item.text && !kept.contains(record.id);
+    });
+    if (same != before.end()) {
+      kept.insert(same->id);
+      ids.push_back(same->id);
+      continue;
+    }
     if (records.size() == options_.capacity) break;
     ASSIGN_OR_RETURN(auto record, make_record(item, {trajectory.tenant, trajectory.session}));
     ids.push_back(record.id);
     records.push_back(std::move(record));
   }
-  RETURN_IF_ERROR(insert(std::move(records)));
+  std::vector<PatternId> replaced;
+  for (const PatternRecord& record : before) {
+    if (!kept.contains(record.id)) replaced.push_back(record.id);
+  }
+  RETURN_IF_ERROR(insert(std::move(records), replaced, trajectory.id));
   return ids;
 }
 

@@ -67,7 +67,10 @@ class Bank {
   // bank.text_too_long (bytes or tokens), bank.title_too_long, bank.utf8, bank.quality; those of the embedder
   // and the store.
   Result<PatternId> store(const PatternItem& item, const Scope& scope);
-  // The items of a trajectory (pattern_extract.h), all in one transaction. Errors as store().
+  // The items of a trajectory (pattern_extract.h) take the place of those that were made of it, and of it
+  // alone, before: one of the same kind and text stays as it is, the others go, in one transaction. Items
+  // merged from several trajectories stay, and those of provenance "caller". The ids are of those that stay
+  // and of the new ones, in the order of extraction. Errors as store().
   Result<std::vector<PatternId>> learn_from(const TrajectoryRecord& record);
 
   // The k best by similarity x LCB, best first. Errors (usage): bank.tenant, bank.k (1..1000); those of the
@@ -103,6 +106,7 @@ class Bank {
   // What decisions need of an item; its text stays in the store.
   struct Entry {
     PatternId id;
+    RecordId origin;  // the only trajectory it was made of, or none
     uint32_t group = 0;
     PatternKind kind = PatternKind::kStrategy;
     bool pinned = false;
@@ -163,7 +167,14 @@ class Bank {
   Result<void> exclusively(const std::function<Result<void>()>& body);
 
   Result<PatternRecord> make_record(const PatternItem& item, const Scope& scope);
-  Result<void> insert(std::vector<PatternRecord> records);
+  // `replaced` go as far as they are still made of `origin` alone.
+  Result<void> insert(std::vector<PatternRecord> records, std::span<const PatternId> replaced = {},
+                      const RecordId& origin = {});
+  // Marks as taken what an insertion of n removes: `replaced`, and the lowest where there is no room. False,
+  // and nothing is marked, while others have some of them.
+  bool take_places(size_t n, std::span<const PatternId> replaced, const RecordId& origin,
+                   std::vector<PatternId>& taken);
+  Result<std::vector<PatternRecord>> made_of(const TrajectoryRecord& trajectory);
   // Marks items as taken: the n of the lowest rank (false while too few are free), or those of `ids` that
   // exist and are of `group` (if given), waiting for whoever has them.
   bool take_lowest(size_t n, std::vector<PatternId>& taken);
@@ -179,8 +190,9 @@ class Bank {
   Result<size_t> reembed(size_t n);
   Result<void> replace_index();
 
-  Entry* find(const PatternId& id);  // with mutex_ held, as the three below
-
+  Entry* find(const PatternId& id);  // with mutex_ held, as the five below
+  void drop_entry(const PatternId& id);
+  void leave_origin(const Entry& entry);
   uint32_t group_of(const std::string& tenant);
   void add_entry(const PatternRecord& record, bool taken);
   static Rank rank_of(const Entry& entry);
@@ -209,6 +221,8 @@ class Bank {
   std::map<std::string, uint32_t, std::less<>> groups_;
   std::set<uint32_t> used_groups_;
   std::set<PatternId> other_space_;
+  std::map<RecordId, std::set<PatternId>> made_of_;  // by Entry::origin
+  std::set<RecordId> learning_;                      // trajectories that learn_from() has under way
   int64_t n_reserved_ = 0;  // rows that insertions under way add, less those they remove
   size_t n_changes_ = 0;    // under way
   bool exclusive_ = false;

@@ -377,11 +377,108 @@ TEST_F(BankTest, LearnsFromTrajectoriesInOneTransaction) {
   EXPECT_DOUBLE_EQ(rows.at(ids->at(0)).b, 1);
   EXPECT_EQ(rows.at(ids->at(1)).kind, PatternKind::kCorrection);
   EXPECT_EQ(rows.at(ids->at(1)).origins, std::vector<RecordId>{record.id});
+  record.id = new_record_id();
   record.body.verdict = Verdict::partial(0.3);
   record.quality = 0.3;
   record.body.steps.pop_back();
   EXPECT_TRUE(bank->learn_from(record)->empty());
   EXPECT_EQ(search("date").size(), 2u);
+}
+
+TrajectoryRecord answered(Verdict verdict, std::optional<double> quality) {
+  TrajectoryRecord record;
+  record.id = new_record_id();
+  record.tenant = "local";
+  record.quality = quality;
+  record.source = QualitySource::kPerson;
+  record.body.verdict = verdict;
+  record.body.add_state({"date"});
+  record.body.add_action("answer", {}, "split the text at every dash");
+  return record;
+}
+
+TEST_F(BankTest, FiveEqualFeedbacksAreOneItem) {
+  open();
+  const TrajectoryRecord record = answered(Verdict::success(), 0.9);
+  const auto first = bank->learn_from(record);
+  ASSERT_TRUE(first.has_value());
+  ASSERT_EQ(first->size(), 1u);
+  ASSERT_EQ(*bank->outcome(*first, 1.0, {}), 1u);
+  const PatternRecord before = store.rows().at(first->at(0));
+  for (int i = 0; i < 4; ++i) {
+    if (i == 2) open();  // what was made of what is known after a restart, too
+    EXPECT_EQ(*bank->learn_from(record), *first);
+  }
+  ASSERT_EQ(store.rows().size(), 1u);
+  EXPECT_EQ(store.rows().at(first->at(0)).a, before.a) << "its history stays";
+  EXPECT_EQ(bank->size(), 1u);
+  std::vector<std::thread> threads;
+  const TrajectoryRecord another = answered(Verdict::success(), 1.0);
+  for (int i = 0; i < 5; ++i) threads.emplace_back([&] { EXPECT_TRUE(bank->learn_from(another)); });
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(bank->size(), 2u);
+}
+
+TEST_F(BankTest, ALaterRatingReplacesTheItemsOfItsTrajectory) {
+  open();
+  TrajectoryRecord record = answered(Verdict::success(), 1.0);
+  ASSERT_EQ(bank->learn_from(record)->size(), 1u);
+  PatternItem callers = item("date", "the caller's own");
+  callers.origins = {record.id};
+  add(callers);
+  PatternItem merged = item("date", "of two");
+  merged.provenance = "actions";
+  merged.origins = {record.id, new_record_id()};
+  add(merged);
+  const auto kinds = [&] {
+    std::multiset<std::string> out;
+    for (const auto& [id, row] : store.rows()) {
+      if (row.text.starts_with("split")) out.emplace(pattern_kind_name(row.kind));
+    }
+    EXPECT_EQ(bank->size(), out.size() + 2);
+    EXPECT_EQ(bank->status().index_rows, out.size() + 2);
+    return out;
+  };
+  EXPECT_EQ(kinds(), (std::multiset<std::string>{"strategy"}));
+  record.quality = 0.0;  // a success that a person rates 0
+  ASSERT_TRUE(bank->learn_from(record).has_value());
+  EXPECT_EQ(kinds(), (std::multiset<std::string>{"avoid"}));
+  store.fail_writes(true);
+  record.quality = 1.0;
+  EXPECT_EQ(bank->learn_from(record).error().id, "store.disk_full");
+  EXPECT_EQ(kinds(), (std::multiset<std::string>{"avoid"}));
+  store.fail_writes(false);
+  record.body.verdict = Verdict::failure();  // a failure rated 1
+  ASSERT_TRUE(bank->learn_from(record).has_value());
+  EXPECT_EQ(kinds(), (std::multiset<std::string>{"strategy"}));
+  record.quality = 0.55;  // neither
+  EXPECT_TRUE(bank->learn_from(record)->empty());
+  EXPECT_TRUE(kinds().empty());
+}
+
+// Replacing needs no place of another item, and where it needs one, two of them do not wait for each other.
+TEST_F(BankTest, ReplacingInAFullBank) {
+  MemoryStore tight(4);
+  BankOptions options;
+  options.capacity = 4;
+  auto made = Bank::open(tight, embedder, **kernel_table(), count_words, options);
+  ASSERT_TRUE(made.has_value());
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      TrajectoryRecord record = answered(Verdict::success(), 1.0);
+      for (int i = 0; i < 200; ++i) {
+        record.quality = i % 2;
+        if (i % 4 == 0) record.body.add_action("correction", {}, "correction " + std::to_string(i));
+        if (i % 4 == 2) record.body.steps.pop_back();
+        const auto ids = (*made)->learn_from(record);
+        EXPECT_TRUE(ids.has_value()) << ids.error().message;
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_LE(tight.most_rows(), 4u);
+  EXPECT_EQ((*made)->size(), tight.rows().size());
 }
 
 // After a restart nothing is linked; without work() the erased slots alone would fill the index.
