@@ -402,6 +402,7 @@ Result<PatternRecord> Bank::make_record(const PatternItem& item, const Scope& sc
   PatternRecord record;
   record.id = new_record_id();
   record.tenant = scope.tenant;
+  record.session = scope.session;
   record.kind = item.kind;
   record.title = item.title;
   record.text = item.text;

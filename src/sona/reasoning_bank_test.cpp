@@ -463,6 +463,10 @@ TEST_F(BankTest, ReplacingInAFullBank) {
   options.capacity = 4;
   auto made = Bank::open(tight, embedder, **kernel_table(), count_words, options);
   ASSERT_TRUE(made.has_value());
+  std::atomic<int> n_changes = 0;
+  tight.before_change([&] {  // some are overtaken
+    if (++n_changes % 3 == 0) std::this_thread::sleep_for(std::chrono::microseconds(200));
+  });
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&] {

@@ -27,6 +27,14 @@ void append_raw(std::string& out, T value) {
   out.append(bytes, sizeof bytes);
 }
 
+// As near to a unit vector as rounding to f16 leaves one; false for what is not finite.
+bool is_unit(std::span<const float> values) {
+  constexpr double kSlack = 0.05;
+  double sum = 0;
+  for (const float value : values) sum += static_cast<double>(value) * value;
+  return std::abs(std::sqrt(sum) - 1) <= kSlack;
+}
+
 // Collects the values of a row; remembers the first thing that is wrong with the record.
 class Encoder {
  public:
@@ -147,6 +155,11 @@ class Decoder {
     if (!values.empty() && values.size() != kEmbeddingDim) good_ = false;
     return values;
   }
+  std::vector<float> unit_embedding() {
+    std::vector<float> values = embedding();
+    check(values.empty() || is_unit(values));
+    return values;
+  }
   void check(bool good) { good_ = good_ && good; }
 
   Result<void> finish(const char* table) const {
@@ -173,6 +186,7 @@ class Decoder {
 constexpr int64_t kMaxU32 = std::numeric_limits<uint32_t>::max();
 constexpr int64_t kMaxAttempts = 1'000'000'000, kMaxLayer = 1'000'000;
 constexpr size_t kMaxOrigins = 64, kMaxProbabilities = 64, kMaxHookLayers = 64;
+constexpr size_t kMaxFeedbackIdBytes = 128;
 
 std::string encode_probabilities(const std::vector<AgentProbability>& list) {
   std::string out;
@@ -345,6 +359,8 @@ Result<std::vector<Value>> encode(const PatternRecord& record) {
   out.count(record.space);
   out.check(record.embedding.empty() || record.embedding.size() == kEmbeddingDim, "pattern.embedding",
             "256 numbers or none");
+  out.check(record.embedding.empty() || is_unit(record.embedding), "pattern.embedding",
+            "a unit vector: length within 0.05 of 1");
   out.vector("pattern.embedding", record.embedding);
   out.real("pattern.a", record.a);
   out.real("pattern.b", record.b);
@@ -358,6 +374,7 @@ Result<std::vector<Value>> encode(const PatternRecord& record) {
   out.text("pattern.provenance", record.provenance);
   out.integer(record.cluster);
   out.integer(record.pinned ? 1 : 0);
+  out.text("pattern.session", record.session);
   return out.finish();
 }
 
@@ -371,7 +388,7 @@ Result<PatternRecord> decode_pattern(const Row& row) {
   record.text = in.text();
   record.when = in.text();
   record.space = in.count();
-  record.embedding = in.embedding();
+  record.embedding = in.unit_embedding();
   record.a = in.real();
   record.b = in.real();
   record.created_us = in.integer();
@@ -385,6 +402,7 @@ Result<PatternRecord> decode_pattern(const Row& row) {
   record.cluster = static_cast<int32_t>(
       in.integer_in(std::numeric_limits<int32_t>::min(), std::numeric_limits<int32_t>::max()));
   record.pinned = in.integer_in(0, 1) == 1;
+  record.session = in.text();
   RETURN_IF_ERROR(in.finish("pattern"));
   return record;
 }
@@ -416,6 +434,7 @@ Result<std::vector<Value>> encode(const FeedbackRecord& record) {
   Encoder out;
   out.id("feedback.id", record.id);
   out.text("feedback.tenant", record.tenant);
+  out.check(record.feedback_id.size() <= kMaxFeedbackIdBytes, "feedback.feedback_id", "at most 128 bytes");
   out.text("feedback.feedback_id", record.feedback_id);
   out.integer(static_cast<int64_t>(record.about));
   out.text("feedback.target", record.target);
@@ -453,6 +472,8 @@ Result<std::vector<Value>> encode(const DecisionRecord& record) {
   out.count(record.space);
   out.check(record.embedding.empty() || record.embedding.size() == kEmbeddingDim, "decision.embedding",
             "256 numbers or none");
+  out.check(record.embedding.empty() || is_unit(record.embedding), "decision.embedding",
+            "a unit vector: length within 0.05 of 1");
   out.vector("decision.embedding", record.embedding);
   out.text("decision.agent", record.agent);
   out.text("decision.method", record.method);
@@ -468,6 +489,7 @@ Result<std::vector<Value>> encode(const DecisionRecord& record) {
   out.real("decision.outcome_quality", record.outcome_quality);
   out.integer(record.output_tokens);
   out.integer(record.outcome_us);
+  out.text("decision.session", record.session);
   return out.finish();
 }
 
@@ -479,7 +501,7 @@ Result<DecisionRecord> decode_decision(const Row& row) {
   record.task = in.text();
   record.context = in.text();
   record.space = in.count();
-  record.embedding = in.embedding();
+  record.embedding = in.unit_embedding();
   record.agent = in.text();
   record.method = in.text();
   bool good = true;
@@ -491,6 +513,7 @@ Result<DecisionRecord> decode_decision(const Row& row) {
   record.outcome_quality = in.optional_real();
   record.output_tokens = static_cast<uint32_t>(in.integer_in(0, kMaxU32));
   record.outcome_us = in.integer();
+  record.session = in.text();
   RETURN_IF_ERROR(in.finish("decision"));
   return record;
 }

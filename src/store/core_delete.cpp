@@ -84,14 +84,15 @@ Result<DeleteReport> StoreCore::delete_data(std::string_view tenant,
     }
     report.n_trajectories = ids.size();
 
-    // Of a session: what was made, wholly or partly, from one of its trajectories.
+    // Of a session: what was stored in it, or made, wholly or partly, from one of its trajectories.
+    const auto is_of = [&](const auto& record) { return !session->empty() && record.session == *session; };
     std::vector<PatternId> patterns;
     for (const auto& [id, entry] : patterns_) {
       if (entry.tenant != *number) continue;
       if (session) {
         ASSIGN_OR_RETURN(const Row row, fetch(kPattern, entry));
         ASSIGN_OR_RETURN(const PatternRecord record, decode_pattern(row));
-        bool made_from = false;
+        bool made_from = is_of(record);
         for (const RecordId& origin : record.origins) made_from = made_from || trajectories.contains(origin);
         if (!made_from) continue;
       }
@@ -101,6 +102,20 @@ Result<DeleteReport> StoreCore::delete_data(std::string_view tenant,
     report.n_patterns = patterns.size();
     // Centroids are means of everybody's vectors.
     if (!patterns.empty()) RETURN_IF_ERROR(forget_clusters());
+
+    std::vector<DecisionId> decisions;
+    for (const auto& [id, entry] : decisions_) {
+      if (entry.tenant != *number) continue;
+      if (session) {
+        ASSIGN_OR_RETURN(const Row row, fetch(kDecision, entry));
+        ASSIGN_OR_RETURN(const DecisionRecord record, decode_decision(row));
+        if (!is_of(record)) continue;
+      }
+      decisions.push_back(id);
+      targets.insert(id.text());
+    }
+    for (const DecisionId& id : decisions) RETURN_IF_ERROR(erase_decision(id));
+    report.n_decisions = decisions.size();
 
     std::vector<RecordId> feedback;
     for (const auto& [id, entry] : feedback_) {
@@ -115,12 +130,6 @@ Result<DeleteReport> StoreCore::delete_data(std::string_view tenant,
     for (const RecordId& id : feedback) RETURN_IF_ERROR(erase_feedback(id));
     report.n_feedback = feedback.size();
   }
-  std::vector<DecisionId> decisions;
-  for (const auto& [id, entry] : decisions_) {
-    if (!session && number && entry.tenant == *number) decisions.push_back(id);
-  }
-  for (const DecisionId& id : decisions) RETURN_IF_ERROR(erase_decision(id));
-  report.n_decisions = decisions.size();
 
   std::vector<ScopeKey> scopes;
   for (const auto& [key, scope] : scopes_) {

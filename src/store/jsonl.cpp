@@ -284,6 +284,7 @@ std::string to_jsonl(const PatternRecord& record) {
   out["kind"] = "pattern";
   out["id"] = record.id.text();
   out["tenant"] = record.tenant;
+  out["session"] = record.session;
   out["pattern_kind"] = pattern_kind_name(record.kind);
   out["title"] = record.title;
   out["text"] = record.text;
@@ -323,6 +324,7 @@ std::string to_jsonl(const DecisionRecord& record) {
   out["kind"] = "decision";
   out["id"] = record.id.text();
   out["tenant"] = record.tenant;
+  out["session"] = record.session;
   out["task"] = record.task;
   out["context"] = record.context;
   out["space"] = record.space;
@@ -380,6 +382,7 @@ Result<TrajectoryRecord> parse_trajectory(Fields& in) {
 Result<PatternRecord> parse_pattern(Fields& in) {
   PatternRecord record;
   record.id = in.id("id");
+  record.session = in.text("session");
   record.kind = in.name("pattern_kind", pattern_kind_name, PatternKind::kAvoid);
   record.title = in.text("title");
   record.text = in.text("text");
@@ -419,6 +422,7 @@ Result<FeedbackRecord> parse_feedback(Fields& in) {
 Result<DecisionRecord> parse_decision(Fields& in) {
   DecisionRecord record;
   record.id = in.id("id");
+  record.session = in.text("session");
   record.task = in.text("task");
   record.context = in.text("context");
   record.space = in.count("space");

@@ -30,10 +30,10 @@ struct TrajectoryRecord {
   Split split = Split::kTrain;
 };
 
-// A bank item. Embeddings are stored as f16.
+// A bank item. Embeddings are unit vectors, stored as f16.
 struct PatternRecord {
   PatternId id;
-  std::string tenant;
+  std::string tenant, session;  // session: of whoever stored it; empty where that is unknown
   PatternKind kind = PatternKind::kStrategy;
   std::string title, text;
   std::string when;  // the task its embedding is made of; empty: title and text
@@ -59,7 +59,7 @@ struct ClusterRecord {
 struct FeedbackRecord {
   RecordId id;
   std::string tenant;
-  std::string feedback_id;  // the client's own, or empty: never compared
+  std::string feedback_id;  // the client's own, at most 128 bytes, or empty: never compared
   enum class About : uint8_t { kRequest, kDecision, kTrajectory } about = About::kRequest;
   std::string target;  // id of what it is about, as text
   std::optional<double> quality;
@@ -77,7 +77,7 @@ struct AgentProbability {
 // What the router decided, and what came of it.
 struct DecisionRecord {
   DecisionId id;
-  std::string tenant;
+  std::string tenant, session;  // session: empty where that is unknown
   std::string task, context;
   uint64_t space = 0;
   std::vector<float> embedding;                 // (kEmbeddingDim), or empty where the answer was lexical

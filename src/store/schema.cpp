@@ -49,7 +49,7 @@ constexpr ColumnSpec kPatternColumns[] = {
     {"text", "TEXT"},        {"task", "TEXT"},    {"space", "INTEGER"},      {"embedding", "BLOB"},
     {"a", "REAL"},           {"b", "REAL"},       {"created_us", "INTEGER"}, {"last_used_us", "INTEGER"},
     {"uses", "INTEGER"},     {"origins", "BLOB"}, {"provenance", "TEXT"},    {"cluster", "INTEGER"},
-    {"pinned", "INTEGER", 2}};
+    {"pinned", "INTEGER", 2}, {"session", "TEXT", 3}};
 
 constexpr ColumnSpec kClusterColumns[] = {
     {"cluster", "INTEGER"}, {"space", "INTEGER"}, {"centroid", "BLOB"}, {"n_members", "INTEGER"}};
@@ -73,7 +73,8 @@ constexpr ColumnSpec kDecisionColumns[] = {{"id", "BLOB"},
                                            {"outcome_agent", "TEXT"},
                                            {"outcome_quality", "REAL"},
                                            {"output_tokens", "INTEGER"},
-                                           {"outcome_us", "INTEGER"}};
+                                           {"outcome_us", "INTEGER"},
+                                           {"session", "TEXT", 3}};
 
 constexpr ColumnSpec kScopeColumns[] = {
     {"tenant", "TEXT"}, {"session", "TEXT"}, {"live", "INTEGER"}, {"last", "INTEGER"}};

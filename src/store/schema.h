@@ -17,7 +17,7 @@
 
 namespace ruvltra {
 
-inline constexpr int kSchemaVersion = 2;
+inline constexpr int kSchemaVersion = 3;
 inline constexpr int64_t kApplicationId = 0x52564c54;  // "RVLT"
 
 enum TableId : int {

@@ -103,8 +103,9 @@ TEST(StoreFiles, BackupsAreKeptAndPutBack) {
   ASSERT_EQ(backups.size(), 2u);
   // The newest is damaged as well: the one before it is the last good one.
   std::string bytes = file_bytes(backups[1]);
-  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 16);
-  bytes[150] = static_cast<char>(bytes[150] ^ 16);
+  const size_t in_a_row = bytes.find("lesson 3");
+  ASSERT_NE(in_a_row, std::string::npos);
+  bytes[in_a_row] = static_cast<char>(bytes[in_a_row] ^ 16);
   write_bytes(backups[1], bytes);
   write_bytes(folder.path() / "learn.db",
               "this is no database, but it is a file of some length" + std::string(9'000, '.'));
@@ -250,7 +251,8 @@ TEST(StoreFiles, StrangeFilesAreRefused) {
     run_sql(file, sql);
     expect_error(Store::open(folder.path()), id);
   };
-  refused("PRAGMA user_version=3", "store.newer_schema");
+  refused("PRAGMA user_version=" + std::to_string(kSchemaVersion + 1), "store.newer_schema");
+  refused("PRAGMA user_version=2", "store.corrupt");
   refused("PRAGMA user_version=1", "store.corrupt");
   refused("PRAGMA application_id=7", "store.corrupt");
   refused("CREATE TABLE extra (x)", "store.corrupt");
@@ -477,11 +479,20 @@ TEST(StoreFiles, ImportChecksEveryLineFirst) {
   refused(with(pattern, "avoid", "void"), "pattern_kind");
   refused(with(pattern, "\"embedding\":\"", "\"embedding\":\"AAAA"), "embedding");
   refused(with(pattern, "\"embedding\":\"", "\"embedding\":\"!"), "embedding");
+  const std::string zeros(684, 'A');  // in base64, of 512 bytes, but for the padding
+  const size_t place = pattern.find("\"embedding\":\"") + 13;
+  const std::string own = pattern.substr(place, pattern.find('"', place) - place);
+  refused(with(pattern, own, zeros.substr(0, 682) + "A="), "embedding: expected a unit vector");
+  refused(with(pattern, "\"session\":\"session-2\"", "\"session\":2"), "session");
+  refused(with(to_jsonl(sample_feedback(2)), "feedback-2", std::string(129, 'f')), "feedback_id");
   refused(with(pattern, "\"id\":\"00", "\"id\":\"0g"), "id");
   refused(with(trajectory, "\"layers\":[3,7]", "\"layers\":[3]"), "hooks");
   refused(with(trajectory, "\"split\":\"train\"", "\"split\":\"test\""), "split");
   refused(with(trajectory, "recovered", "covered"), "verdict");
   EXPECT_EQ(*store->import_jsonl(good, "a"), 2u);
+  // Written before there were sessions.
+  EXPECT_EQ(*store->import_jsonl(with(pattern, "\"session\":\"session-2\",", ""), "a"), 1u);
+  EXPECT_EQ(store->pattern(sample_id(2, 1))->session, "");
 }
 
 }  // namespace

@@ -191,6 +191,7 @@ TEST(StoreMigration, FromVersion1) {
     EXPECT_EQ(pattern->when, "task");
     EXPECT_EQ(pattern->kind, PatternKind::kAvoid);
     EXPECT_FALSE(pattern->pinned);
+    EXPECT_EQ(pattern->session, "");
     expect_ok(store->put_value("new", std::vector<uint8_t>{1}));
   }
   sqlite3* db = nullptr;
@@ -198,7 +199,7 @@ TEST(StoreMigration, FromVersion1) {
   sqlite3_stmt* statement = nullptr;
   sqlite3_prepare_v2(db, "PRAGMA user_version", -1, &statement, nullptr);
   ASSERT_EQ(sqlite3_step(statement), SQLITE_ROW);
-  EXPECT_EQ(sqlite3_column_int(statement, 0), 2);
+  EXPECT_EQ(sqlite3_column_int(statement, 0), 3);
   sqlite3_finalize(statement);
   sqlite3_close(db);
 }

@@ -9,6 +9,7 @@
 #include <limits>
 #include <thread>
 
+#include "store/codec.h"
 #include "store/faults/fault_vfs.h"
 #include "store/store_test_tools.h"
 
@@ -303,6 +304,11 @@ TEST(Store, RefusesWhatItCouldNotGiveBack) {
   expect_error(store->put_patterns(std::vector{vector}), "store.bad_record");
   vector.embedding.resize(255);
   expect_error(store->put_patterns(std::vector{vector}), "store.bad_record");
+  FeedbackRecord feedback = sample_feedback(1);
+  feedback.feedback_id.assign(129, 'f');
+  expect_error(store->put_feedback(feedback), "store.bad_record");
+  feedback.feedback_id.resize(128);
+  EXPECT_TRUE(*store->put_feedback(feedback));
   TrajectoryRecord large = sample_trajectory(1);
   large.body.lesson.assign(17 << 20, 'x');
   expect_error(store->put_trajectory(large), "store.too_large");
@@ -310,6 +316,95 @@ TEST(Store, RefusesWhatItCouldNotGiveBack) {
   expect_ok(store->put_trajectory(sample_trajectory(1, "a")));
   expect_error(store->put_trajectory(sample_trajectory(1, "b")), "store.conflict");
   EXPECT_EQ(store->stats().n_trajectories, 1u);
+}
+
+// Each by the writer and, with such bytes in a row whose checksum fits, by the reader.
+TEST(Store, EmbeddingsAreUnitVectors) {
+  const ScratchFolder folder("unit");
+  const auto store = open_in(folder.path());
+  const auto scaled = [](double factor) {
+    std::vector<float> values = sample_vector(2);
+    for (float& value : values) value = static_cast<float>(value * factor);
+    return values;
+  };
+  const auto bytes_of = [](std::span<const float> values) {
+    std::string bytes;
+    for (const float value : values) {
+      const f16_t half = f32_to_f16(value);
+      bytes.append(reinterpret_cast<const char*>(&half), sizeof half);
+    }
+    return bytes;
+  };
+  const auto row_with = [](const Result<std::vector<Value>>& good, const std::string& embedding) {
+    Row row;
+    row.values = *good;
+    size_t n_replaced = 0;
+    for (Value& value : row.values) {
+      if (value.bytes.size() != 2 * kEmbeddingDim) continue;
+      value.bytes = embedding;
+      ++n_replaced;
+    }
+    EXPECT_EQ(n_replaced, 1u);
+    return row;
+  };
+  std::vector<std::vector<float>> bad = {scaled(0), scaled(0.94), scaled(1.06), scaled(9)};
+  for (const float value : {std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+    bad.push_back(scaled(1));
+    bad.back()[5] = value;
+  }
+  PatternRecord pattern = sample_pattern(2);
+  DecisionRecord decision = sample_decision(2);
+  const auto good_pattern = encode(pattern), good_decision = encode(decision);
+  for (const auto& values : bad) {
+    pattern.embedding = decision.embedding = values;
+    expect_error(store->put_patterns(std::vector{pattern}), "store.bad_record");
+    expect_error(store->put_decision(decision), "store.bad_record");
+    expect_error(decode_pattern(row_with(good_pattern, bytes_of(values))), "store.corrupt");
+    expect_error(decode_decision(row_with(good_decision, bytes_of(values))), "store.corrupt");
+  }
+  for (const double factor : {0.96, 1.0, 1.04}) {
+    pattern.embedding = decision.embedding = scaled(factor);
+    expect_ok(store->put_patterns(std::vector{pattern}));
+    expect_ok(store->put_decision(decision));
+    expect_ok(decode_pattern(row_with(good_pattern, bytes_of(pattern.embedding))));
+    expect_ok(decode_decision(row_with(good_decision, bytes_of(decision.embedding))));
+  }
+  EXPECT_TRUE(store->verify()->empty());
+}
+
+TEST(Store, ADeletedSessionTakesWhatWasStoredInIt) {
+  const ScratchFolder folder("session");
+  const auto store = open_in(folder.path());
+  std::vector<PatternRecord> patterns;
+  for (uint64_t n = 0; n < 6; ++n) {
+    for (const char* tenant : {"a", "b"}) {
+      const uint64_t number = 10 * n + static_cast<uint64_t>(*tenant);
+      patterns.push_back(sample_pattern(number, tenant));
+      patterns.back().origins.clear();
+      patterns.back().session = n < 2 ? "gone" : n < 4 ? "stays" : "";
+      DecisionRecord decision = sample_decision(number, tenant);
+      decision.session = patterns.back().session;
+      expect_ok(store->put_decision(decision));
+      FeedbackRecord feedback = sample_feedback(number, tenant);
+      feedback.target = decision.id.text();
+      EXPECT_TRUE(*store->put_feedback(feedback));
+    }
+  }
+  expect_ok(store->put_patterns(patterns));
+  const auto report = store->delete_data("a", "gone");
+  expect_ok(report);
+  EXPECT_EQ(report->n_patterns, 2u);
+  EXPECT_EQ(report->n_decisions, 2u);
+  EXPECT_EQ(report->n_feedback, 2u);
+  EXPECT_EQ(store->stats().n_patterns, 10u);
+  EXPECT_EQ(store->stats().n_decisions, 10u);
+  const auto unnamed = store->delete_data("a", "");  // an empty session is an unknown one
+  expect_ok(unnamed);
+  EXPECT_EQ(unnamed->n_patterns + unnamed->n_decisions, 0u);
+  expect_ok(store->each_decision("a", [](const DecisionRecord& record) {
+    EXPECT_NE(record.session, "gone");
+    return true;
+  }));
 }
 
 TEST(Store, ADiskThatIsFullForAWhile) {

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <filesystem>
 #include <string>
 
@@ -41,12 +42,16 @@ inline RecordId sample_id(uint64_t n, uint8_t kind = 0) {
   return id;
 }
 
-// Numbers that f16 holds exactly.
+// Unit vectors of numbers that f16 holds exactly.
 inline std::vector<float> sample_vector(uint64_t n, size_t size = kEmbeddingDim) {
   std::vector<float> values(size);
+  double sum = 0;
   for (size_t i = 0; i < size; ++i) {
     values[i] = static_cast<float>(philox_uniform(n, static_cast<uint32_t>(i), 0, 77) * 2 - 1);
-    values[i] = f16_to_f32(f32_to_f16(values[i]));
+    sum += static_cast<double>(values[i]) * values[i];
+  }
+  for (float& value : values) {
+    value = f16_to_f32(f32_to_f16(static_cast<float>(value / std::sqrt(sum))));
   }
   return values;
 }
@@ -102,6 +107,7 @@ inline PatternRecord sample_pattern(uint64_t n, const std::string& tenant = "loc
   record.origins = {sample_id(n), sample_id(n + 1)};
   record.provenance = "caller";
   record.pinned = n % 2 == 1;
+  record.session = "session-" + std::to_string(n % 3);
   return record;
 }
 
@@ -124,6 +130,7 @@ inline DecisionRecord sample_decision(uint64_t n, const std::string& tenant = "l
   DecisionRecord record;
   record.id = sample_id(n, 3);
   record.tenant = tenant;
+  record.session = "session-" + std::to_string(n % 3);
   record.task = "task " + std::to_string(n);
   record.context = "context";
   record.space = n;
