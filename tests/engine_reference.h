@@ -23,6 +23,7 @@ inline uint32_t setting(const char* name, uint32_t otherwise) {
 struct TestRequest {
   std::vector<TokenId> prompt;
   GenerateParams params;
+  EngineLoop::PinnedAdapter adapter = {};
 };
 
 struct TestAnswer {
@@ -104,6 +105,7 @@ class ReferenceModel {
         std::move(*Workspace::make(shape, {.max_tokens = request.prompt.size(), .max_positions = 0}, 1));
     KvPool kv = std::move(*KvPool::make(shape, KvType::kF16, KvPool::pages_for(n_most)));
     SingleSequence sequence(0, kv.n_pages());
+    sequence.set_adapter(request.adapter.get());
     const auto unused = unused_tokens(*tokenizer, shape.n_vocab);
     Sampler sampler = std::move(*Sampler::create(request.params, shape.n_vocab, unused));
     sampler.accept_prompt(request.prompt);

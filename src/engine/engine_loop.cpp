@@ -179,20 +179,22 @@ SequenceSpec EngineLoop::sequence_spec(std::vector<TokenId> prompt, const Genera
 }
 
 Result<EngineLoop::Ticket> EngineLoop::submit(std::vector<TokenId> prompt, GenerateParams params,
-                                              const Treatment& treatment, TokenStream::Notice on_ready) {
-  return submit_request(std::move(prompt), std::move(params), treatment, std::move(on_ready), {});
+                                              const Treatment& treatment, TokenStream::Notice on_ready,
+                                              PinnedAdapter adapter) {
+  return submit_request(std::move(prompt), std::move(params), treatment, std::move(on_ready), {},
+                        std::move(adapter));
 }
 
 Result<EngineLoop::Ticket> EngineLoop::replay(std::vector<TokenId> prompt, std::vector<TokenId> record,
                                               GenerateParams params, const Treatment& treatment) {
   CHECK(params.n == 1 && record.size() >= static_cast<size_t>(params.max_tokens));
-  return submit_request(std::move(prompt), std::move(params), treatment, {}, std::move(record));
+  return submit_request(std::move(prompt), std::move(params), treatment, {}, std::move(record), {});
 }
 
 Result<EngineLoop::Ticket> EngineLoop::submit_request(std::vector<TokenId> prompt, GenerateParams params,
                                                       const Treatment& treatment,
                                                       TokenStream::Notice on_ready,
-                                                      std::vector<TokenId> record) {
+                                                      std::vector<TokenId> record, PinnedAdapter adapter) {
   RETURN_IF_ERROR(check(prompt, params, treatment));
   if (!params.seed) params.seed = random_seed() >> 11;  // 53 bits: exact in every JSON reader
   const auto n_choices = static_cast<size_t>(params.n);
@@ -207,6 +209,7 @@ Result<EngineLoop::Ticket> EngineLoop::submit_request(std::vector<TokenId> promp
   active->spec = sequence_spec(std::move(prompt), params, treatment);
   active->spec.owner = active.get();
   active->record = std::move(record);
+  active->adapter = std::move(adapter);
   active->watch = watch_for(params, treatment, active->spec.prompt);
   active->answers.resize(n_choices);
   for (Answer& answer : active->answers) answer.stops = StreamText(params.stop);

@@ -64,8 +64,11 @@ class EngineLoop {
   };
   // Errors: request.empty_prompt, request.too_long, request.token, request.n, request.max_tokens,
   // request.timeout, config.*, sampler.range (usage); engine.queue_full, engine.stopped (busy).
+  //
+  // `adapter` is held until the request's last token; null: none. *Requires*: it was made for these weights.
+  using PinnedAdapter = std::shared_ptr<const AdapterView>;
   Result<Ticket> submit(std::vector<TokenId> prompt, GenerateParams params, const Treatment& treatment,
-                        TokenStream::Notice on_ready = {});
+                        TokenStream::Notice on_ready = {}, PinnedAdapter adapter = {});
   // The same work for an answer that is known: every token is drawn as usual, then the record's is taken in
   // its place. For measurements of texts that the model at hand would not write. *Requires*: params.n is 1,
   // at least max_tokens tokens on record, all inside the vocabulary.
@@ -125,6 +128,7 @@ class EngineLoop {
     bool greedy = false;  // takes the likeliest token: no row of logits needed
     bool ignore_eos = false;
     SequenceSpec spec;
+    PinnedAdapter adapter;         // the generation it was admitted with
     std::vector<TokenId> record;   // of replay(), else empty
     std::unique_ptr<Watch> watch;  // while somebody observes
     std::vector<Answer> answers;   // (n)
@@ -160,7 +164,7 @@ class EngineLoop {
 
   Result<Ticket> submit_request(std::vector<TokenId> prompt, GenerateParams params,
                                 const Treatment& treatment, TokenStream::Notice on_ready,
-                                std::vector<TokenId> record);
+                                std::vector<TokenId> record, PinnedAdapter adapter);
   Result<void> check(std::span<const TokenId> prompt, const GenerateParams& params,
                      const Treatment& treatment) const;
   SequenceSpec sequence_spec(std::vector<TokenId> prompt, const GenerateParams& params,

@@ -241,7 +241,8 @@ RowOutput EngineLoop::run_step(const StepPlan& plan) {
                  .first_position = entry.first_position,
                  .pages = sequence.table.pages,
                  .n_wanted = entry.wants_row ? 1 + entry.n_draft : 0,
-                 .writes = entry.first_position >= sequence.table.n_tokens});
+                 .writes = entry.first_position >= sequence.table.n_tokens,
+                 .adapter = active.adapter.get()});
   }
   const auto begin = Clock::now();
   runner_.run(form, unused_, taps);

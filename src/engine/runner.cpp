@@ -38,7 +38,7 @@ void Runner::begin() {
 void Runner::add(const StepPart& part) {
   CHECK(!part.tokens.empty() && rows_.n_rows() + part.tokens.size() <= options_.max_rows);
   CHECK(rows_.n_sequences() < options_.max_parts);
-  rows_.add(part.tokens, part.first_position, part.pages, part.writes);
+  rows_.add(part.tokens, part.first_position, part.pages, part.writes, part.adapter);
   n_wanted_ += part.n_wanted;
   CHECK(n_wanted_ <= options_.max_wanted);
   rows_.want_last(RowOutput::kLogits, part.n_wanted);

@@ -14,9 +14,10 @@ namespace ruvltra {
 struct StepPart {
   std::span<const TokenId> tokens;
   size_t first_position = 0;
-  std::span<const PageId> pages;  // cover the positions; must stay until the step has run
-  size_t n_wanted = 0;            // last tokens whose output of the model is wanted
-  bool writes = true;             // false: the positions are in the cache already
+  std::span<const PageId> pages;         // cover the positions; must stay until the step has run
+  size_t n_wanted = 0;                   // last tokens whose output of the model is wanted
+  bool writes = true;                    // false: the positions are in the cache already
+  const AdapterView* adapter = nullptr;  // of the wanted rows; must stay until the step has run
 };
 
 // Thread safety: none. Memory is taken by make(); a step allocates nothing. The weights must outlive it.

@@ -40,12 +40,16 @@ Result<Workspace> Workspace::make(const ModelShape& shape, const Options& option
   ASSIGN_OR_RETURN(w.activations_, Activations::make(n, widest_input(shape)));
   ASSIGN_OR_RETURN(w.rope_, RopeTable::make(n, shape.d_head, shape.rope_theta));
   ASSIGN_OR_RETURN(w.attention_, AttentionScratch::make(attention_options(shape, options, n_threads)));
+  ASSIGN_OR_RETURN(w.features_, AlignedBuffer<float>::make(n * kMaxFeatures));
+  ASSIGN_OR_RETURN(w.delta_, AlignedBuffer<float>::make(shape.d_model));
   w.sequences_.reserve(n);
+  w.adapted_.reserve(n);
   return w;
 }
 
 uint64_t Workspace::bytes_needed(const ModelShape& shape, const Options& options, int n_threads) {
-  const uint64_t row_floats = 2 * shape.d_model + 2 * shape.d_q() + 2 * shape.d_kv() + shape.d_head;
+  const uint64_t row_floats =
+      2 * shape.d_model + kMaxFeatures + 2 * shape.d_q() + 2 * shape.d_kv() + shape.d_head;
   const uint64_t row_bytes =
       row_floats * sizeof(float) + Activations::bytes_per_value() * widest_input(shape);
   return options.max_tokens * row_bytes + GreedyHead::bytes_needed(options.max_tokens, n_threads) +
@@ -77,6 +81,7 @@ class Forward {
       attention_block(layer, weights_.layers[layer]);
       feed_forward_block(weights_.layers[layer]);
       tap(layer);
+      adapter_taps(layer);
     }
     if (in_.stop_after_layer < 0) output();
   }
@@ -139,8 +144,45 @@ class Forward {
                                   shape_.d_model);
       ++n;
     }
+    adapt(form, to);
     return n;
   }
+
+  // phi of adapted rows, block by block: rank numbers leave a layer.
+  void adapter_taps(size_t layer) {
+    if (ws_.adapted_.empty()) return;
+    ctx_.pool->parallel_for(ws_.adapted_.size(), [&](size_t i, int) {
+      const size_t t = ws_.adapted_[i];
+      const FeatureView& view = adapter_of(t)->features;
+      for (size_t tap = 0; tap < view.n_taps; ++tap) {
+        if (view.layers[tap] == static_cast<int>(layer))
+          tap_features(view, tap, x(t), features(t) + tap * view.rank);
+      }
+    });
+  }
+
+  // h += delta for the adapted rows among those wanted in this form, which stand packed in `to`.
+  void adapt(RowOutput form, float* to) {
+    if (ws_.adapted_.empty()) return;
+    size_t n = 0;
+    for (size_t t = 0; t < n_; ++t) {
+      if (in_.rows_wanted[t] != form) continue;
+      float* h = to + n++ * shape_.d_model;
+      const AdapterView* adapter = adapter_of(t);
+      if (adapter == nullptr) continue;
+      features(t)[adapter->features.n_features() - 1] = 1;
+      float* delta = ws_.delta_.data();
+      adapter_delta(*adapter, features(t), h, delta);
+      for (size_t i = 0; i < shape_.d_model; ++i) h[i] += delta[i];
+    }
+  }
+
+  // Null where there is nothing to add: an adapter of zeros leaves the very bits.
+  const AdapterView* adapter_of(size_t t) const {
+    const AdapterView* adapter = in_.sequences[static_cast<size_t>(in_.seq_of[t])].adapter;
+    return adapter == nullptr || adapter->is_zero() ? nullptr : adapter;
+  }
+  float* features(size_t t) { return ws_.features_.data() + t * kMaxFeatures; }
 
   void tap(size_t layer) {
     const auto found = std::find(in_.tap_layers.begin(), in_.tap_layers.end(), static_cast<int>(layer));
@@ -182,6 +224,7 @@ class Forward {
     CHECK(in_.positions.size() == n_ && in_.seq_of.size() == n_ && in_.kv_slots.size() == n_ &&
           in_.rows_wanted.size() == n_);
     ws_.sequences_.clear();
+    ws_.adapted_.clear();
     size_t n_logits = 0;
     size_t n_hidden = 0;
     size_t n_best = 0;
@@ -193,6 +236,11 @@ class Forward {
       CHECK(!continues || in_.positions[t] > in_.positions[t - 1]);
       if (!continues) ws_.sequences_.push_back({t, 0, pages});
       ++ws_.sequences_.back().n_rows;
+      if (in_.rows_wanted[t] != RowOutput::kNone && adapter_of(t) != nullptr) {
+        CHECK(adapter_of(t)->features.d_model == shape_.d_model);
+        CHECK(adapter_of(t)->features.n_features() <= kMaxFeatures);
+        ws_.adapted_.push_back(t);
+      }
       n_logits += in_.rows_wanted[t] == RowOutput::kLogits;
       n_hidden += in_.rows_wanted[t] == RowOutput::kHidden;
       n_best += in_.rows_wanted[t] == RowOutput::kBest;

@@ -42,6 +42,9 @@ class Workspace {
   RopeTable rope_;
   AttentionScratch attention_;
   std::vector<AttentionSequence> sequences_;  // of the current step
+  std::vector<size_t> adapted_;               // wanted rows with an adapter
+  AlignedBuffer<float> features_;             // (max_tokens, kMaxFeatures) of adapted rows
+  AlignedBuffer<float> delta_;                // (d_model)
 };
 
 // Runs one step: writes K and V of every row into the pool, then fills `out`. The bits of a row depend on the

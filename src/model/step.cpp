@@ -26,9 +26,9 @@ void StepRows::clear() {
 }
 
 void StepRows::add(std::span<const TokenId> tokens, size_t first_position, std::span<const PageId> pages,
-                   bool writes) {
+                   bool writes, const AdapterView* adapter) {
   const auto sequence = static_cast<int32_t>(sequences_.size());
-  sequences_.push_back({pages});
+  sequences_.push_back({pages, adapter});
   for (size_t t = 0; t < tokens.size(); ++t) {
     const size_t position = first_position + t;
     const PageId page = writes ? pages[position / kPageTokens] : kNoPage;
@@ -74,7 +74,7 @@ void SingleSequence::truncate(size_t n_tokens) {
 StepInput SingleSequence::append(std::span<const TokenId> tokens, Rows rows, RowOutput form) {
   CHECK(n_tokens_ + tokens.size() <= capacity());
   rows_.clear();
-  rows_.add(tokens, n_tokens_, pages_);
+  rows_.add(tokens, n_tokens_, pages_, true, adapter_);
   n_tokens_ += tokens.size();
   if (rows == Rows::kAll) rows_.want_all(form);
   if (rows == Rows::kLast && !tokens.empty()) rows_.want_last(form);

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "model/adapter.h"
 #include "model/kv_pool.h"
 #include "ops/greedy.h"
 #include "ruvltra/types.h"
@@ -17,13 +18,14 @@ namespace ruvltra {
 enum class RowOutput : uint8_t {
   kNone,
   kLogits,  // (n_logits) logits
-  kHidden,  // (d_model) the normalised hidden state the output matrix is applied to
+  kHidden,  // (d_model) the normalised hidden state, adapter included, the output matrix is applied to
   kBest,    // the likeliest token alone; rows of both forms in one step read the output matrix twice
 };
 
 // One sequence in a step. Pages in order: pages[p] holds positions 64 p .. 64 p + 63.
 struct StepSequence {
   std::span<const PageId> pages;
+  const AdapterView* adapter = nullptr;  // of its wanted rows; null: none
 };
 
 // n rows; row t is token tokens[t] at positions[t] of sequences[seq_of[t]].
@@ -65,7 +67,7 @@ class StepRows {
   // and V go to `pages`, else they are in the cache already. *Requires*: pages cover the positions and stay
   // until the step has run.
   void add(std::span<const TokenId> tokens, size_t first_position, std::span<const PageId> pages,
-           bool writes = true);
+           bool writes = true, const AdapterView* adapter = nullptr);
   // What is wanted of the last n rows, or of all.
   void want_last(RowOutput form, size_t n = 1);
   void want_all(RowOutput form);
@@ -88,6 +90,8 @@ class StepRows {
 class SingleSequence {
  public:
   SingleSequence(size_t first_page, size_t n_pages);
+  // Of the rows appended from now on; must stay until their steps have run.
+  void set_adapter(const AdapterView* adapter) { adapter_ = adapter; }
 
   size_t n_tokens() const { return n_tokens_; }
   size_t capacity() const { return pages_.size() * kPageTokens; }
@@ -101,6 +105,7 @@ class SingleSequence {
 
  private:
   size_t n_tokens_ = 0;
+  const AdapterView* adapter_ = nullptr;
   std::vector<PageId> pages_;
   StepRows rows_;
 };

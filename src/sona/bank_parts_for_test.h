@@ -170,6 +170,7 @@ class MemoryStore final : public Store {
   Result<std::vector<GenerationRecord>> history(std::string_view, std::string_view, size_t) override {
     return no();
   }
+  Result<std::vector<std::pair<std::string, std::string>>> scopes() override { return no(); }
   Result<void> put_value(std::string_view, std::span<const uint8_t>) override { return no(); }
   Result<std::optional<std::vector<uint8_t>>> value(std::string_view) override { return no(); }
   Result<std::vector<DamagedRow>> verify() override { return no(); }

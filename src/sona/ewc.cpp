@@ -49,6 +49,12 @@ double Ewc::kappa() const {
   return mean_of(run_) / (1 - std::pow(kFisherMemory, n_batches_));
 }
 
+void Ewc::current(std::span<double> out) const {
+  CHECK(out.size() == size());
+  const double filled = n_batches_ == 0 ? 1 : 1 - std::pow(kFisherMemory, n_batches_);
+  for (size_t i = 0; i < run_.size(); ++i) out[i] = run_[i] / filled;
+}
+
 std::vector<double> Ewc::curvature() const {
   std::vector<double> a1(size(), 0);
   const double mean = mean_of(total_);
@@ -73,6 +79,17 @@ void Ewc::proximal_step(std::span<float> parameters, std::span<const double> gra
   for (size_t i = 0; i < parameters.size(); ++i) {
     const double pulled = parameters[i] - e * gradient[i] + e * a1[i] * anchor_[i];
     parameters[i] = static_cast<float>(pulled / (1 + e * (a0 + a1[i])));
+  }
+}
+
+void Ewc::proximal_step(std::span<float> parameters, std::span<const double> gradient,
+                        std::span<const double> e, std::span<const double> a0,
+                        std::span<const double> a1) const {
+  CHECK(parameters.size() == size() && gradient.size() == size() && e.size() == size() &&
+        a0.size() == size() && a1.size() == size());
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    const double pulled = double{parameters[i]} - e[i] * gradient[i] + e[i] * a1[i] * double{anchor_[i]};
+    parameters[i] = static_cast<float>(pulled / (1 + e[i] * (a0[i] + a1[i])));
   }
 }
 

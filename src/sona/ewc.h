@@ -41,6 +41,8 @@ class Ewc {
   // kappa: mean Fisher of the current data, corrected for the short run of its average. 0 before the first
   // batch.
   double kappa() const;
+  // The Fisher that kappa() is the mean of. *Requires*: out has size() values.
+  void current(std::span<double> out) const;
   // a1 = rho kappa F*/mean(F*): the curvature the anchor adds, per parameter.
   std::vector<double> curvature() const;
   // Sum of a1/2 (B - B*)^2.
@@ -48,6 +50,9 @@ class Ewc {
   // B <- (B - e g + e a1 B*) / (1 + e (a0 + a1)), elementwise. a0: curvature of a pull towards 0.
   void proximal_step(std::span<float> parameters, std::span<const double> gradient, double e, double a0,
                      std::span<const double> a1) const;
+  // The same with a step size and a pull of its own for each parameter.
+  void proximal_step(std::span<float> parameters, std::span<const double> gradient, std::span<const double> e,
+                     std::span<const double> a0, std::span<const double> a1) const;
 
   std::span<const float> anchor() const { return anchor_; }
   std::span<const double> importance() const { return total_; }  // F*, unnormalised

@@ -73,6 +73,7 @@ class StoreCore {
   Result<std::vector<ClusterRecord>> clusters();
   Result<std::optional<GenerationRecord>> live(std::string_view tenant, std::string_view session);
   Result<std::vector<GenerationRecord>> history(std::string_view tenant, std::string_view session, size_t n);
+  std::vector<std::pair<std::string, std::string>> scopes() const;
   Result<std::optional<std::vector<uint8_t>>> value(std::string_view name);
 
   // Reads and checks every row again; what is damaged goes to quarantine.

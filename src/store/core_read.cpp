@@ -166,6 +166,12 @@ Result<std::vector<GenerationRecord>> StoreCore::history(std::string_view tenant
   return records;
 }
 
+std::vector<std::pair<std::string, std::string>> StoreCore::scopes() const {
+  std::vector<ScopeKey> keys;
+  for (const auto& [key, scope] : scopes_) keys.push_back(key);
+  return keys;
+}
+
 Result<std::optional<std::vector<uint8_t>>> StoreCore::value(std::string_view name) {
   const auto found = values_.find(name);
   if (found == values_.end()) return std::nullopt;

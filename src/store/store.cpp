@@ -195,6 +195,11 @@ class SqliteStore final : public Store {
         [&](StoreCore& core) { return core.history(tenant, session, n); });
   }
 
+  Result<std::vector<std::pair<std::string, std::string>>> scopes() override {
+    using Scopes = std::vector<std::pair<std::string, std::string>>;
+    return read<Scopes>([](StoreCore& core) -> Result<Scopes> { return core.scopes(); });
+  }
+
   Result<void> put_value(std::string_view name, std::span<const uint8_t> bytes) override {
     return change([&](StoreCore& core) { return core.put_value(name, bytes); });
   }

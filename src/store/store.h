@@ -112,6 +112,8 @@ class Store {
   virtual Result<std::optional<GenerationRecord>> live(std::string_view tenant, std::string_view session) = 0;
   virtual Result<std::vector<GenerationRecord>> history(std::string_view tenant, std::string_view session,
                                                         size_t n) = 0;
+  // Tenant and session of every scope that has generations.
+  virtual Result<std::vector<std::pair<std::string, std::string>>> scopes() = 0;
 
   // Named values: the router's weights, the agent registry, counters. At most 16 MiB each. Names that begin
   // with "tenant/NAME/" (or "tenant/NAME/session/SESSION/") are that tenant's and are deleted with its data.

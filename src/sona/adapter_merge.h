@@ -1,0 +1,27 @@
+// Adapters of one basis made in several places, as one: federated averaging that no single part can carry
+// off.
+#pragma once
+
+#include <memory>
+#include <span>
+
+#include "sona/micro_lora.h"
+
+namespace ruvltra {
+
+struct MergeOptions {
+  // A part's norm counts at most so many times the median of the parts' norms: longer ones are shortened.
+  double max_norm_ratio = 2;
+  // Share of the values that goes at each end of a coordinate (Yin et al. 2018): with n parts, floor(trim n)
+  // hostile ones move no coordinate beyond the honest ones' range.
+  double trim = 0.2;
+};
+
+// Coordinate-wise trimmed mean of the parts after clipping; at least one value of each coordinate stays. The
+// result depends on no order of the parts. A merge goes live like any adapter: through the gates.
+// Errors (usage): learning.few_parts below 2 parts, learning.merge_options; learning.model_mismatch for parts
+// of different bases.
+Result<Adapter> merge_adapters(std::span<const std::shared_ptr<const Adapter>> parts,
+                               const MergeOptions& options = {});
+
+}  // namespace ruvltra

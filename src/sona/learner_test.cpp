@@ -1,0 +1,465 @@
+#include "sona/learner.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <thread>
+
+#include "sona/learner_for_test.h"
+
+namespace ruvltra {
+namespace {
+
+using namespace testing;
+
+std::string bytes_of(const std::filesystem::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  return std::string(std::istreambuf_iterator<char>(in), {});
+}
+size_t n_files(const std::filesystem::path& folder) {
+  size_t n = 0;
+  for ([[maybe_unused]] const auto& item : std::filesystem::directory_iterator(folder)) ++n;
+  return n;
+}
+
+class LearnerTest : public ::testing::Test {
+ protected:
+  TestLanguage language;
+  TestFolder folder;
+  std::mt19937 random{17};
+  std::vector<float> author = language.world.normals(TestLanguage::kWidth, 0.6f);
+  const Scope ann{.tenant = "ann", .session = ""};
+};
+
+// ---- What is made once.
+
+TEST_F(LearnerTest, TheSpaceIsMadeOnceAndCheckedOnLoad) {
+  const auto first = *TestLearner::open_space(language, folder.path());
+  EXPECT_EQ(first->rebuilt().size(), 2u);
+  EXPECT_GE(first->canary().size(), 1200u);
+  const int n = language.n_passes;
+  const auto again = *TestLearner::open_space(language, folder.path());
+  EXPECT_TRUE(again->rebuilt().empty());
+  EXPECT_EQ(language.n_passes, n);
+  ASSERT_EQ(again->canary().size(), first->canary().size());
+  for (size_t i = 0; i < first->canary().size(); i += 7) {
+    const TokenRecord a = first->canary()[i], b = again->canary()[i];
+    EXPECT_EQ(a.nll(), b.nll());
+    EXPECT_TRUE(std::ranges::equal(a.ids, b.ids) && std::ranges::equal(a.features, b.features));
+  }
+  // A damaged file is made anew, with the same bytes.
+  const auto file = folder.path() / "canary.rvc1";
+  const std::string whole = bytes_of(file);
+  std::string damaged = whole;
+  damaged[damaged.size() / 2] ^= 1;
+  std::ofstream(file, std::ios::binary) << damaged;
+  const auto repaired = *TestLearner::open_space(language, folder.path());
+  EXPECT_EQ(repaired->rebuilt().size(), 1u);
+  EXPECT_EQ(bytes_of(file), whole);
+}
+
+TEST_F(LearnerTest, AnotherSeedIsAnotherSpace) {
+  const auto first = *TestLearner::open_space(language, folder.path());
+  LearningSpaceSpec spec = language.spec();
+  spec.basis.seed = 2;
+  const auto texts = TestLearner::canary();
+  const auto other = *LearningSpace::open(folder.path(), spec, *language.world.head, texts, language.encode(),
+                                          language.forward());
+  EXPECT_EQ(other->rebuilt().size(), 2u);
+  EXPECT_NE(other->basis()->hash(), first->basis()->hash());
+  spec.min_canary_texts = 25;
+  const auto few = LearningSpace::open(folder.path(), spec, *language.world.head, texts, language.encode(),
+                                       language.forward());
+  ASSERT_FALSE(few);
+  EXPECT_EQ(few.error().id, "learning.few_texts");
+}
+
+// ---- Background.
+
+TEST_F(LearnerTest, AnAuthorIsLearnedAndTheReportSaysWhatWasMeasured) {
+  TestLearner t(language, folder.path());
+  t.teach("ann", 150, random, author);
+  const LearnReport report = t.learn("ann");
+  ASSERT_TRUE(report.accepted) << report.reason << ": " << report.detail;
+  EXPECT_EQ(report.generation, 1u);
+  EXPECT_GT(report.gain_lower_bound, 0);
+  EXPECT_GT(report.update_norm, 0);
+  const LiveAdapter live = t.learner->live(ann);
+  EXPECT_EQ(live.generation, 1u);
+  EXPECT_EQ(live.adapter->hash(), report.hash);
+  // Unseen text of the same author, by the full softmax.
+  std::vector<std::vector<TokenId>> unseen;
+  for (int i = 0; i < 40; ++i) unseen.push_back(language.text(65, random, author));
+  const double base = language.nll(Adapter::zero(t.space->basis()), unseen);
+  const double adapted = language.nll(*live.adapter, unseen);
+  EXPECT_LT(adapted, base - 0.05);
+  EXPECT_NEAR(base - adapted, report.nll_before - report.nll_after, 0.05);
+  // The row in the store, and the file it names.
+  const auto row = *t.store->live("ann", "");
+  ASSERT_TRUE(row);
+  EXPECT_EQ(row->content, report.hash);
+  EXPECT_EQ(row->reason, "background");
+  EXPECT_EQ(
+      bytes_of(folder.path() / "adapters" / row->file),
+      std::string(reinterpret_cast<const char*>(live.adapter->bytes().data()), live.adapter->bytes().size()));
+}
+
+TEST_F(LearnerTest, ScoresThatSayNothingAreRefused) {
+  // The model's own answers with shuffled scores: there is nothing to learn. Each tenant is one attempt.
+  TestLearner t(language, folder.path());
+  const int n_tenants = n_draws(200);
+  int n_accepted = 0, n_tried = 0;
+  for (int tenant = 0; tenant < n_tenants; ++tenant) {
+    const std::string name = "t" + std::to_string(tenant);
+    for (int i = 0; i < 140; ++i) {
+      Signal one = t.signal(name, language.text(65, random), SignalKind::kQuality);
+      one.quality = static_cast<double>(random() % 1001) / 1000;
+      ASSERT_TRUE(t.learner->enqueue(std::move(one)));
+    }
+    const LearnReport report = t.learn(name);
+    n_accepted += report.accepted;
+    n_tried += report.reason == "G1 evidence" || report.accepted;
+  }
+  EXPECT_GT(n_tried, n_tenants / 2);
+  // 5 % of attempts, and the margin of a binomial count.
+  EXPECT_LE(n_accepted, 0.05 * n_tenants + 1.65 * std::sqrt(0.05 * 0.95 * n_tenants) + 1);
+  EXPECT_GT(t.count("no_baseline"), 0u);
+  EXPECT_GT(t.count("no_advantage"), 0u);
+}
+
+TEST_F(LearnerTest, ScoresTeachOnlyAgainstEarlierOutcomes) {
+  TestLearner t(language, folder.path());
+  for (int i = 0; i < 20; ++i) {
+    Signal one = t.signal("ann", language.text(65, random), SignalKind::kQuality);
+    one.quality = 0.5;
+    ASSERT_TRUE(t.learner->enqueue(std::move(one)));
+  }
+  ASSERT_TRUE(t.learner->drain());
+  EXPECT_EQ(t.count("no_baseline"), 20u);
+  const int n = language.n_passes;  // nothing was recorded of them
+  for (const double quality : {0.5, 0.2, 0.9}) {
+    Signal one = t.signal("ann", language.text(65, random), SignalKind::kQuality);
+    one.quality = quality;
+    ASSERT_TRUE(t.learner->enqueue(std::move(one)));
+  }
+  ASSERT_TRUE(t.learner->drain());
+  EXPECT_EQ(t.count("no_advantage"), 2u);
+  EXPECT_EQ(language.n_passes, n + 1);
+}
+
+TEST_F(LearnerTest, TenantsDoNotTouchEachOther) {
+  std::vector<std::vector<TokenId>> anns, bobs;
+  const auto other = language.world.normals(TestLanguage::kWidth, 0.6f);
+  for (int i = 0; i < 150; ++i) anns.push_back(language.text(65, random, author));
+  for (int i = 0; i < 150; ++i) bobs.push_back(language.text(65, random, other));
+  Sha256Digest alone = {}, together = {};
+  {
+    TestLearner t(language, folder.path() / "a");
+    for (const auto& text : anns) ASSERT_TRUE(t.learner->enqueue(t.signal("ann", text)));
+    alone = t.learn("ann").hash;
+  }
+  TestLearner t(language, folder.path() / "b");
+  for (size_t i = 0; i < anns.size(); ++i) {
+    ASSERT_TRUE(t.learner->enqueue(t.signal("bob", bobs[i])));
+    ASSERT_TRUE(t.learner->enqueue(t.signal("ann", anns[i])));
+  }
+  const LearnReport bob = t.learn("bob");
+  ASSERT_TRUE(bob.accepted);
+  EXPECT_TRUE(t.learner->live(ann).adapter->is_zero());
+  together = t.learn("ann").hash;
+  EXPECT_NE(alone, Sha256Digest{});
+  EXPECT_EQ(alone, together);
+  EXPECT_NE(bob.hash, together);
+}
+
+TEST_F(LearnerTest, ARestartGoesOnWhereItWas) {
+  std::vector<std::vector<TokenId>> texts;
+  for (int i = 0; i < 150; ++i) texts.push_back(language.text(65, random, author));
+  Sha256Digest straight = {}, resumed = {};
+  {
+    TestLearner t(language, folder.path() / "a");
+    for (const auto& text : texts) ASSERT_TRUE(t.learner->enqueue(t.signal("ann", text)));
+    straight = t.learn("ann").hash;
+  }
+  for (const auto& [first, last] : {std::pair<size_t, size_t>{0, 70}, {70, 150}}) {
+    TestLearner t(language, folder.path() / "b");
+    for (size_t i = first; i < last; ++i) ASSERT_TRUE(t.learner->enqueue(t.signal("ann", texts[i])));
+    ASSERT_TRUE(t.learner->drain());
+    EXPECT_EQ(t.count("state_rejected"), 0u);
+    if (last == 150) resumed = t.learn("ann").hash;
+  }
+  EXPECT_NE(straight, Sha256Digest{});
+  EXPECT_EQ(straight, resumed);
+  // What was published is live again.
+  TestLearner t(language, folder.path() / "b");
+  EXPECT_EQ(t.learner->live(ann).adapter->hash(), resumed);
+  // No text counts twice.
+  ASSERT_TRUE(t.learner->enqueue(t.signal("ann", texts[0])));
+  ASSERT_TRUE(t.learner->drain());
+  EXPECT_EQ(t.count("duplicates"), 1u);
+}
+
+TEST_F(LearnerTest, ADamagedStateIsThrownAway) {
+  {
+    TestLearner t(language, folder.path());
+    t.teach("ann", 20, random, author);
+    ASSERT_TRUE(t.learner->drain());
+  }
+  const auto file = state_file(folder.path() / "state", ann);
+  std::string bytes = bytes_of(file);
+  ASSERT_GT(bytes.size(), 1000u);
+  bytes[bytes.size() / 2] ^= 4;
+  std::ofstream(file, std::ios::binary) << bytes;
+  TestLearner t(language, folder.path());
+  EXPECT_EQ(t.learn("ann").reason, "too few tokens");
+  EXPECT_EQ(t.count("state_rejected"), 1u);
+}
+
+// ---- Tasks and rollback.
+
+TEST_F(LearnerTest, ABoundaryHoldsOnToWhatIsLive) {
+  std::vector<std::vector<TokenId>> first, second;
+  const auto other = language.world.normals(TestLanguage::kWidth, 0.6f);
+  for (int i = 0; i < 100; ++i) first.push_back(language.text(65, random, author));
+  for (int i = 0; i < 100; ++i) second.push_back(language.text(65, random, other));
+  std::vector<double> moved;
+  for (const double lambda : {0.0, 4000.0}) {
+    TestLearner t(language, folder.path() / std::to_string(lambda),
+                  [&](LearnerOptions& options) { options.ewc_lambda = lambda; });
+    for (const auto& text : first) ASSERT_TRUE(t.learner->enqueue(t.signal("ann", text)));
+    ASSERT_TRUE(t.learn("ann").accepted);
+    ASSERT_TRUE(t.learner->begin_task(ann, "the second"));
+    EXPECT_EQ(t.count("boundaries"), 1u);
+    for (const auto& text : second) ASSERT_TRUE(t.learner->enqueue(t.signal("ann", text)));
+    const LearnReport report = t.learn("ann");
+    EXPECT_TRUE(report.accepted) << report.detail;
+    moved.push_back(report.update_norm);
+  }
+  EXPECT_LT(moved[1], 0.8 * moved[0]);
+}
+
+TEST_F(LearnerTest, RollbackGivesTheSameBytes) {
+  TestLearner t(language, folder.path());
+  t.teach("ann", 120, random, author);
+  ASSERT_TRUE(t.learn("ann").accepted);
+  const auto first = t.learner->live(ann);
+  t.teach("ann", 120, random, author);
+  ASSERT_TRUE(t.learn("ann").accepted);
+  ASSERT_NE(t.learner->live(ann).adapter->hash(), first.adapter->hash());
+  const auto back = t.learner->rollback(ann);
+  ASSERT_TRUE(back);
+  EXPECT_EQ(back->number, 3u);
+  EXPECT_EQ(t.learner->live(ann).adapter->hash(), first.adapter->hash());
+  EXPECT_EQ(t.learner->live(ann).adapter->bytes(), first.adapter->bytes());
+  ASSERT_TRUE(t.learner->reset(ann));
+  EXPECT_TRUE(t.learner->live(ann).adapter->is_zero());
+  ASSERT_TRUE(t.learner->rollback(ann, 2));
+  EXPECT_EQ(t.learner->history(ann).size(), 5u);
+  const auto never = t.learner->rollback(ann, 77);
+  ASSERT_FALSE(never);
+  EXPECT_EQ(never.error().id, "learning.not_found");
+}
+
+TEST_F(LearnerTest, AnAdapterThatBecomesWorseThanItsParentIsTakenBack) {
+  TestLearner t(language, folder.path());
+  t.teach("ann", 150, random, author);
+  ASSERT_TRUE(t.learn("ann").accepted);
+  const auto bad = t.learner->live(ann).adapter->hash();
+  t.teach("ann", 40, random, author);  // more of the same is no reason
+  ASSERT_TRUE(t.learner->drain());
+  EXPECT_EQ(t.count("rollbacks"), 0u);
+  std::vector<float> opposite = author;
+  for (float& value : opposite) value = -value;
+  t.teach("ann", 60, random, opposite);
+  ASSERT_TRUE(t.learner->drain());
+  EXPECT_EQ(t.count("rollbacks"), 1u);
+  EXPECT_TRUE(t.learner->live(ann).adapter->is_zero());
+  EXPECT_NE(t.learner->live(ann).adapter->hash(), bad);
+  EXPECT_EQ(t.learn("ann").reason, "frozen");
+  t.now += int64_t{3601} * 1'000'000;
+  t.teach("ann", 60, random, opposite);
+  EXPECT_NE(t.learn("ann").reason, "frozen");
+}
+
+TEST_F(LearnerTest, WorseOutcomesTakeAnAdapterBack) {
+  TestLearner t(language, folder.path());
+  const auto rate = [&](int n, double quality) {
+    for (int i = 0; i < n; ++i) {
+      Signal one = t.signal("ann", language.text(20, random), SignalKind::kQuality);
+      one.quality = quality;
+      ASSERT_TRUE(t.learner->enqueue(std::move(one)));
+    }
+    ASSERT_TRUE(t.learner->drain());
+  };
+  rate(30, 0.9);
+  t.teach("ann", 150, random, author);
+  ASSERT_TRUE(t.learn("ann").accepted);
+  rate(19, 0.5);
+  EXPECT_EQ(t.count("rollbacks"), 0u);
+  rate(2, 0.5);
+  EXPECT_EQ(t.count("rollbacks"), 1u);
+  EXPECT_TRUE(t.learner->live(ann).adapter->is_zero());
+}
+
+// ---- Limits.
+
+TEST_F(LearnerTest, PublishesAreRationedAndCanBeFrozen) {
+  TestLearner t(language, folder.path(), [](LearnerOptions& options) { options.max_publishes_an_hour = 1; });
+  t.teach("ann", 150, random, author);
+  ASSERT_TRUE(t.learner->freeze(ann, 60));
+  EXPECT_EQ(t.learn("ann").reason, "frozen");
+  t.now += 61'000'000;
+  ASSERT_TRUE(t.learn("ann").accepted);
+  t.teach("ann", 150, random, author);
+  EXPECT_EQ(t.learn("ann").reason, "G5 rate");
+  t.now += int64_t{3600} * 1'000'000;
+  EXPECT_NE(t.learn("ann").reason, "G5 rate");
+}
+
+TEST_F(LearnerTest, EvidenceServesOneAttempt) {
+  TestLearner t(language, folder.path());
+  t.teach("ann", 150, random, author);
+  ASSERT_TRUE(t.learn("ann").accepted);
+  EXPECT_EQ(t.learn("ann").reason, "no evidence yet");
+}
+
+TEST_F(LearnerTest, HostileSignalsAreRefusedOrBounded) {
+  TestLearner t(language, folder.path(), [](LearnerOptions& options) {
+    options.ring_capacity = 64;
+    options.max_train_tokens = options.max_held_out_tokens = 1024;
+  });
+  const auto text = language.text(65, random, author);
+  const auto refused = [&](auto change, std::string_view id) {
+    Signal one = t.signal("ann", text, SignalKind::kQuality);
+    one.quality = 0.5;
+    change(one);
+    const auto result = t.learner->enqueue(std::move(one));
+    ASSERT_FALSE(result) << id;
+    EXPECT_EQ(result.error().id, id);
+  };
+  refused([](Signal& s) { s.quality = std::nan(""); }, "learning.bad_quality");
+  refused([](Signal& s) { s.quality = INFINITY; }, "learning.bad_quality");
+  refused([](Signal& s) { s.quality = 1.5; }, "learning.bad_quality");
+  refused([](Signal& s) { s.quality = {}; }, "learning.bad_signal");
+  refused([](Signal& s) { s.weight = std::nanf(""); }, "learning.not_finite");
+  refused([](Signal& s) { s.weight = 1e38f; }, "learning.bad_signal");
+  refused([](Signal& s) { s.weight = 0; }, "learning.bad_signal");
+  refused([](Signal& s) { s.tokens[3] = -1; }, "learning.bad_signal");
+  refused([](Signal& s) { s.tokens[3] = TestLanguage::kRows; }, "learning.bad_signal");
+  refused([](Signal& s) { s.n_context = 0; }, "learning.bad_signal");
+  refused([](Signal& s) { s.n_context = s.tokens.size(); }, "learning.bad_signal");
+  refused([](Signal& s) { s.tokens.assign(10'000, 1); }, "learning.bad_signal");
+  refused([](Signal& s) { s.scope.tenant = ""; }, "learning.bad_signal");
+  refused([](Signal& s) { s.scope.session = std::string(129, 'x'); }, "learning.bad_signal");
+  EXPECT_EQ(t.learner->status().ring.n_put, 0u);
+  // The same again, and too much of it.
+  for (int i = 0; i < 3000; ++i) ASSERT_TRUE(t.learner->enqueue(t.signal("ann", text)));
+  t.teach("ann", 200, random, author);
+  ASSERT_TRUE(t.learner->drain());
+  const LearnerStatus status = t.learner->status();
+  EXPECT_EQ(status.ring.n_put, 3200u);
+  EXPECT_EQ(status.ring.n_waiting, 0u);
+  EXPECT_EQ(status.counters.at("signals") + status.ring.n_overwritten, 3200u);
+  EXPECT_LE(status.counters.at("signals") - status.counters.at("duplicates"), 201u);
+  const LearnReport report = t.learn("ann");
+  EXPECT_LE(report.n_train_tokens, 1024u);
+  EXPECT_LE(report.n_held_out_tokens, 1024u);
+}
+
+TEST_F(LearnerTest, TextStaysOnItsSideOfTheSplit) {
+  TestLearner t(language, folder.path());
+  Signal one = t.signal("ann", language.text(65, random));
+  one.split = Split::kHoldout;
+  ASSERT_TRUE(t.learner->enqueue(one));
+  one.trajectory = new_record_id();
+  one.split = Split::kTrain;
+  ASSERT_TRUE(t.learner->enqueue(one));
+  ASSERT_TRUE(t.learner->drain());
+  EXPECT_EQ(t.count("other_side"), 1u);
+  const LearnReport report = t.learn("ann");
+  EXPECT_EQ(report.n_train_tokens, 0u);
+  EXPECT_EQ(report.n_held_out_tokens, 64u);
+}
+
+// ---- Sessions, operators, deletion.
+
+TEST_F(LearnerTest, ASessionLearnsFromItsOwnText) {
+  TestLearner t(language, folder.path());
+  const Scope session{.tenant = "ann", .session = "s1"};
+  LearnReport report;
+  int n_rounds = 0;
+  for (; n_rounds < 8 && !report.accepted; ++n_rounds) {
+    t.teach("ann", 20, random, author, "s1");
+    report = t.learn("ann", "s1");
+  }
+  ASSERT_TRUE(report.accepted) << report.reason << ": " << report.detail;
+  EXPECT_EQ(report.loop, LearnLoop::kInstant);
+  EXPECT_EQ(t.learner->live(session).scope.session, "s1");
+  EXPECT_EQ(t.learner->live(session).adapter->hash(), report.hash);
+  // Nobody else's answers change.
+  EXPECT_EQ(t.learner->live({.tenant = "ann", .session = "s2"}).generation, 0u);
+  EXPECT_TRUE(t.learner->live(ann).adapter->is_zero());
+  std::vector<std::vector<TokenId>> unseen;
+  for (int i = 0; i < 40; ++i) unseen.push_back(language.text(65, random, author));
+  EXPECT_LT(language.nll(*t.learner->live(session).adapter, unseen),
+            language.nll(Adapter::zero(t.space->basis()), unseen));
+}
+
+TEST_F(LearnerTest, OperatorsPassTheGatesOfTheCanary) {
+  TestLearner t(language, folder.path(), [](LearnerOptions& options) { options.gates.max_drift = 0.05; });
+  const auto adapter = [&](float size) {
+    auto made = Adapter::make(t.space->basis(), language.world.normals(7 * TestLanguage::kWidth, size));
+    return std::make_shared<const Adapter>(std::move(*made));
+  };
+  const auto wild = t.learner->publish(global_scope(), {}, adapter(2), "operator");
+  ASSERT_FALSE(wild);
+  EXPECT_EQ(wild.error().id, "learning.gate_rejected");
+  ASSERT_TRUE(t.learner->publish(global_scope(), 0, adapter(0.02f), "operator"));
+  EXPECT_EQ(t.learner->live(ann).scope.tenant, "");
+  const auto late = t.learner->publish(global_scope(), 0, adapter(0.02f), "operator");
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().id, "store.conflict");
+  // Export, import, and a file that was tampered with.
+  const auto file = folder.path() / "out.adapter";
+  ASSERT_TRUE(t.learner->export_adapter(global_scope(), {}, file));
+  ASSERT_TRUE(t.learner->import_adapter(ann, file));
+  EXPECT_EQ(t.learner->live(ann).adapter->hash(), t.learner->live(global_scope()).adapter->hash());
+  std::string bytes = bytes_of(file);
+  bytes[bytes.size() - 5] ^= 1;
+  std::ofstream(file, std::ios::binary) << bytes;
+  EXPECT_FALSE(t.learner->import_adapter(ann, file));
+}
+
+TEST_F(LearnerTest, DeletedDataIsGone) {
+  TestLearner t(language, folder.path());
+  t.teach("ann", 120, random, author);
+  t.teach("bob", 120, random, author);
+  ASSERT_TRUE(t.learn("ann").accepted);
+  ASSERT_TRUE(t.learn("bob").accepted);
+  const auto bob = t.learner->live({.tenant = "bob", .session = ""}).adapter->hash();
+  EXPECT_EQ(n_files(folder.path() / "adapters"), 2u);
+  ASSERT_TRUE(t.learner->delete_data("ann"));
+  ASSERT_TRUE(t.store->delete_data("ann"));
+  EXPECT_EQ(n_files(folder.path() / "adapters"), 1u);
+  EXPECT_FALSE(std::filesystem::exists(state_file(folder.path() / "state", ann)));
+  EXPECT_TRUE(t.learner->live(ann).adapter->is_zero());
+  EXPECT_EQ(t.learner->live({.tenant = "bob", .session = ""}).adapter->hash(), bob);
+  for (const LearnReport& report : t.learner->status().reports) EXPECT_NE(report.scope.tenant, "ann");
+  EXPECT_EQ(t.learn("ann").reason, "too few tokens");
+}
+
+TEST_F(LearnerTest, LoopsRunByThemselves) {
+  TestLearner t(language, folder.path(), [](LearnerOptions& options) { options.automatic = true; });
+  t.teach("ann", 150, random, author);
+  for (int i = 0; i < 600 && t.learner->live(ann).generation == 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_GE(t.learner->live(ann).generation, 1u);
+  t.learner->stop();
+  const auto late = t.learner->learn(ann);
+  ASSERT_FALSE(late);
+  EXPECT_EQ(late.error().id, "learning.stopped");
+  EXPECT_GE(t.learner->live(ann).generation, 1u);
+}
+
+}  // namespace
+}  // namespace ruvltra

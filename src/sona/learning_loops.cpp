@@ -1,0 +1,401 @@
+#include "sona/learning_loops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <system_error>
+
+#include "base/fail.h"
+
+namespace ruvltra {
+namespace {
+
+constexpr size_t kMaxSessionFiles = 256;
+// A conversation is short: its records are a quarter of a tenant's.
+constexpr size_t kSessionShare = 4;
+// Of the hash of a text: one in five is held out, one in eight of the others picks the base anchor.
+constexpr unsigned kHeldOutIn = 5, kValidationIn = 8;
+constexpr size_t kFlushTokens = 2048, kFlushSignals = 100;
+constexpr int64_t kFlushAfterUs = 5'000'000, kSecondUs = 1'000'000, kHourUs = 3600 * kSecondUs;
+constexpr size_t kBackgroundSignals = 100, kFewSignals = 20;
+constexpr size_t kMinOutcomes = 20;
+constexpr double kMaxAdvantage = 3, kLeastSigma = 0.1, kMaxOmega = 20, kMaxQualityFall = 0.1;
+constexpr uint64_t kMinBoundaryTokens = 512;
+
+Scope tenant_of(const Scope& scope) { return {.tenant = scope.tenant, .session = ""}; }
+
+Sha256Digest signal_key(const Signal& signal, const Sha256Digest& content) {
+  Sha256 hash;
+  hash.update(signal.trajectory.bytes);
+  hash.update(content);
+  // An opinion of a text and the text itself are two things.
+  const uint8_t is_quality = signal.kind == SignalKind::kQuality;
+  hash.update({&is_quality, 1});
+  return hash.finish();
+}
+
+Sha256Digest side_key(const Sha256Digest& content, bool held_out) {
+  Sha256 hash;
+  const uint8_t side = held_out ? 'h' : 't';
+  hash.update(content);
+  hash.update({&side, 1});
+  return hash.finish();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<LearningLoops>> LearningLoops::make(std::shared_ptr<const LearningSpace> space,
+                                                           GenerationBook& book, std::filesystem::path folder,
+                                                           TeacherForced forward,
+                                                           const LearnerOptions& options,
+                                                           std::function<void()> breathe) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    return fail(ErrorKind::kIo, "file.create", "{}: cannot make the folder: {}", folder.string(),
+                error.message());
+  }
+  std::unique_ptr<LearningLoops> loops(
+      new LearningLoops(std::move(space), book, std::move(folder), std::move(forward), options));
+  const LearningSpace& of = *loops->space_;
+  const Ctx ctx{&loops->pool_, &of.head().kernels()};
+  LoraLoss::Options loss_options;
+  loss_options.breathe = std::move(breathe);
+  ASSIGN_OR_RETURN(loops->loss_, LoraLoss::make(ctx, of.head(), of.basis()->n_features(), of.basis()->scale(),
+                                                std::move(loss_options)));
+  loops->clear_scratch();
+  return loops;
+}
+
+LearningLoops::LearningLoops(std::shared_ptr<const LearningSpace> space, GenerationBook& book,
+                             std::filesystem::path folder, TeacherForced forward,
+                             const LearnerOptions& options)
+    : space_(std::move(space)),
+      book_(book),
+      folder_(std::move(folder)),
+      forward_(std::move(forward)),
+      options_(options) {}
+
+// Memory that nobody can read any more what was in it from.
+void LearningLoops::clear_scratch() {
+  scratch_ = std::make_unique<TokenRecords>(TokenRecords::Options{.n_features = space_->basis()->n_features(),
+                                                                  .n_rows = space_->head().n_rows(),
+                                                                  .capacity = options_.max_signal_tokens,
+                                                                  .top_k = space_->top_k(),
+                                                                  .max_ids = 0});
+}
+
+// ---- States in memory and on disk.
+
+Result<ScopeState*> LearningLoops::state(const Scope& scope) {
+  const auto found = states_.find({scope.tenant, scope.session});
+  if (found != states_.end()) {
+    found->second.used = ++use_;
+    return found->second.state.get();
+  }
+  RETURN_IF_ERROR(make_room());
+  const size_t share = scope.session.empty() ? 1 : kSessionShare;
+  const auto fresh = [&] {
+    return std::make_unique<ScopeState>(scope, *space_, options_.ewc_lambda,
+                                        options_.max_train_tokens / share,
+                                        options_.max_held_out_tokens / share);
+  };
+  auto made = fresh();
+  made->last_background_us = options_.clock_us();
+  const auto file = state_file(folder_, scope);
+  if (std::filesystem::exists(file)) {
+    if (const auto loaded = made->load(file, *space_); !loaded) {
+      // Records can be had again from the store; a state that is not whole is worth nothing.
+      ++counters_["state_rejected"];
+      made = fresh();
+      made->last_background_us = options_.clock_us();
+    }
+  }
+  Loaded& entry = states_[{scope.tenant, scope.session}];
+  entry = {std::move(made), ++use_};
+  return entry.state.get();
+}
+
+// The scope used longest ago goes to its file. A signal has two scopes, which are not to chase each other.
+Result<void> LearningLoops::make_room() {
+  while (states_.size() >= std::max<size_t>(options_.max_loaded_scopes, 2)) {
+    const auto oldest = std::min_element(states_.begin(), states_.end(), [](const auto& a, const auto& b) {
+      return a.second.used < b.second.used;
+    });
+    RETURN_IF_ERROR(save(*oldest->second.state));
+    states_.erase(oldest);
+  }
+  return {};
+}
+
+Result<void> LearningLoops::save(ScopeState& state) {
+  if (!state.changed) return {};
+  RETURN_IF_ERROR(state.save(state_file(folder_, state.scope), *space_));
+  state.changed = false;
+  if (!state.scope.session.empty()) prune_session_files();
+  return {};
+}
+
+// States of conversations, the latest kMaxSessionFiles of them.
+void LearningLoops::prune_session_files() {
+  const auto tenant_end = state_file("", {.tenant = "", .session = ""}).filename().string().substr(64);
+  std::vector<std::pair<std::filesystem::file_time_type, std::filesystem::path>> files;
+  std::error_code error;
+  for (const auto& item : std::filesystem::directory_iterator(folder_, error)) {
+    if (item.path().extension() == ".state" && !item.path().filename().string().ends_with(tenant_end))
+      files.emplace_back(item.last_write_time(error), item.path());
+  }
+  if (files.size() <= kMaxSessionFiles) return;
+  std::sort(files.begin(), files.end());
+  for (size_t i = 0; i < files.size() - kMaxSessionFiles; ++i)
+    std::filesystem::remove(files[i].second, error);
+}
+
+Result<void> LearningLoops::checkpoint() {
+  for (auto& [key, loaded] : states_) RETURN_IF_ERROR(save(*loaded.state));
+  return {};
+}
+
+Result<void> LearningLoops::forget(const std::string& tenant, const std::optional<std::string>& session) {
+  std::erase_if(states_, [&](const auto& item) {
+    return item.first.first == tenant && (!session || item.first.second == *session);
+  });
+  std::erase_if(reports_, [&](const LearnReport& report) { return report.scope.tenant == tenant; });
+  // The records of the last signal may be theirs.
+  clear_scratch();
+  const std::string prefix =
+      session ? state_file("", {.tenant = tenant, .session = *session}).string() : state_prefix(tenant);
+  std::error_code error;
+  for (const auto& item : std::filesystem::directory_iterator(folder_, error)) {
+    if (!item.path().filename().string().starts_with(prefix)) continue;
+    if (!std::filesystem::remove(item.path(), error) || error) {
+      return fail(ErrorKind::kIo, "file.remove", "{}: cannot delete the file: {}", item.path().string(),
+                  error.message());
+    }
+  }
+  return {};
+}
+
+// ---- Signals.
+
+// Advantage-weighted regression (Peng et al. 2019): omega = e^A for what was better than the tenant's other
+// outcomes before it, nothing for the rest. Absent: it teaches nothing.
+std::optional<float> LearningLoops::weight_of(ScopeState& tenant, const Signal& signal) {
+  if (signal.kind != SignalKind::kQuality) return signal.weight;
+  const OutcomeBaseline before = tenant.outcomes;
+  tenant.outcomes.add(*signal.quality);
+  if (before.n < static_cast<double>(kMinOutcomes)) {
+    ++counters_["no_baseline"];
+    return std::nullopt;
+  }
+  const double sigma = std::max(std::sqrt(before.variance), kLeastSigma);
+  const double advantage = std::clamp((*signal.quality - before.mean) / sigma, -kMaxAdvantage, kMaxAdvantage);
+  if (!(advantage > 0)) {
+    ++counters_["no_advantage"];
+    return std::nullopt;
+  }
+  return signal.weight * static_cast<float>(std::min(std::exp(advantage), kMaxOmega));
+}
+
+Result<void> LearningLoops::absorb(const Signal& signal) {
+  ASSIGN_OR_RETURN(ScopeState * tenant, state(tenant_of(signal.scope)));
+  ScopeState* session = nullptr;
+  if (!signal.scope.session.empty()) {
+    ASSIGN_OR_RETURN(session, state(signal.scope));
+  }
+  ++counters_["signals"];
+  const Sha256Digest content = signal_content(signal);
+  if (!tenant->remember(signal_key(signal, content))) {
+    ++counters_["duplicates"];
+    return {};
+  }
+  tenant->changed = true;
+  ++tenant->n_new_signals;
+  const auto weight = weight_of(*tenant, signal);
+  if (signal.kind == SignalKind::kQuality) RETURN_IF_ERROR(watch_quality(*tenant, *signal.quality));
+  if (!weight) return {};
+
+  scratch_->clear();
+  scratch_->set_k_state({space_->canary().k_state().top_k, 0, 0});
+  ASSIGN_OR_RETURN(const bool whole,
+                   record_text(forward_, *space_->basis(), signal.tokens, signal.n_context, *scratch_));
+  if (!whole) ++counters_["cut"];
+  if (scratch_->size() == 0) {
+    ++counters_["not_finite"];
+    return {};
+  }
+  const bool held_out = signal.split ? *signal.split == Split::kHoldout : content[0] % kHeldOutIn == 0;
+  // The same text may come with another trajectory, whose split is another: it stays on the side it was on.
+  if (tenant->seen_set.contains(side_key(content, !held_out))) {
+    ++counters_["other_side"];
+    return {};
+  }
+  tenant->remember(side_key(content, held_out));
+  const bool validates = content[1] % kValidationIn == 0;
+  for (ScopeState* each : {tenant, session}) {
+    if (each == nullptr) continue;
+    if (signal.kind != SignalKind::kQuality) RETURN_IF_ERROR(watch(*each, *scratch_));
+    const bool background = each == tenant;
+    RecordPool& pool = held_out ? each->held_out : (validates && background) ? each->validation : each->train;
+    pool.add(*scratch_, *weight);
+    each->changed = true;
+  }
+  if (session == nullptr) return {};
+  if (session->pending_signals++ == 0) session->first_pending_us = options_.clock_us();
+  session->pending_tokens += static_cast<size_t>(static_cast<float>(scratch_->size()) * *weight);
+  const bool due = session->pending_tokens >= kFlushTokens || session->pending_signals >= kFlushSignals ||
+                   signal.kind == SignalKind::kCorrection;
+  if (options_.automatic && due) {
+    const auto report = instant(signal.scope);
+    if (!report) return tl::unexpected(report.error());
+  }
+  return {};
+}
+
+Result<void> LearningLoops::tick() {
+  const int64_t now = options_.clock_us();
+  std::vector<Scope> sessions, tenants;
+  for (const auto& [key, loaded] : states_) {
+    const ScopeState& state = *loaded.state;
+    if (!state.scope.session.empty()) {
+      if (state.pending_signals > 0 && now - state.first_pending_us >= kFlushAfterUs)
+        sessions.push_back(state.scope);
+    } else if (state.n_new_signals >= kBackgroundSignals ||
+               (state.n_new_signals >= kFewSignals && now - state.last_background_us >= kHourUs)) {
+      tenants.push_back(state.scope);
+    }
+  }
+  for (const Scope& scope : sessions) {
+    const auto report = instant(scope);
+    if (!report) return tl::unexpected(report.error());
+  }
+  for (const Scope& scope : tenants) {
+    const auto report = background(scope.tenant);
+    if (!report) return tl::unexpected(report.error());
+  }
+  return {};
+}
+
+// ---- Watching what is live.
+
+// 64-token blocks of new text under the live adapter: a rise of their NLL is a new task; a rise over the NLL
+// of the adapter before it is a mistake.
+Result<void> LearningLoops::watch(ScopeState& state, const TokenRecords& text) {
+  const LiveAdapter live = book_.live(state.scope);
+  const uint64_t own = book_.number(state.scope);
+  std::shared_ptr<const Adapter> parent;
+  if (own != 0 && live.generation == own) {
+    const auto history = book_.history(state.scope);
+    const std::string& reason = history.front().reason;
+    if (reason == "instant" || reason == "background") {
+      parent = book_.fallback(state.scope).adapter;
+      if (history.front().parent != 0) {
+        auto found = book_.adapter(state.scope, history.front().parent);
+        parent = found ? std::move(*found) : nullptr;  // no longer kept: nothing to compare with
+      }
+    }
+  }
+  std::vector<Example> examples;
+  for (size_t i = 0; i < text.size(); ++i) examples.push_back({static_cast<uint32_t>(i), 1});
+  const Batch batch{&text, examples};
+  std::vector<TokenLoss> now(text.size()), before(text.size());
+  loss_->each(batch, live.adapter->b(), now);
+  if (parent) loss_->each(batch, parent->b(), before);
+  bool shifted = false, worse = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    state.block_nll += now[i].nll;
+    state.block_parent += parent ? before[i].nll : now[i].nll;
+    if (++state.block_tokens < kMicroBatch) continue;
+    const double share = 1 / static_cast<double>(kMicroBatch);
+    shifted |= state.shift.add(share * state.block_nll);
+    worse |= parent && state.regression.add(share * (state.block_nll - state.block_parent));
+    state.block_nll = state.block_parent = 0;
+    state.block_tokens = 0;
+  }
+  state.tokens_since_boundary += text.size();
+  if (worse) return roll_back(state, "its parent predicts new text better");
+  if (shifted && state.scope.session.empty() && state.tokens_since_boundary >= kMinBoundaryTokens) {
+    ++counters_["boundaries_found"];
+    return boundary(state.scope, "");
+  }
+  return {};
+}
+
+Result<void> LearningLoops::watch_quality(ScopeState& tenant, double quality) {
+  tenant.outcomes_since_publish.add(quality);
+  const bool enough = tenant.outcomes_since_publish.n >= static_cast<double>(kMinOutcomes);
+  if (!enough || tenant.quality_before <= 0) return {};
+  if (tenant.quality_before - tenant.outcomes_since_publish.mean <= kMaxQualityFall) return {};
+  tenant.quality_before = 0;
+  const auto history = book_.history(tenant.scope);
+  if (history.empty() || history.front().reason != "background") return {};
+  return roll_back(tenant, "outcomes are worse than before it");
+}
+
+Result<void> LearningLoops::roll_back(ScopeState& state, const std::string& why) {
+  const Sha256Digest hash = book_.live(state.scope).adapter->hash();
+  ASSIGN_OR_RETURN(const GenerationRecord published, book_.rollback(state.scope, {}, "rollback"));
+  state.banned.insert(hash);
+  state.frozen_until_us = options_.clock_us() + kHourUs;
+  state.regression.restart();
+  state.block_gains.clear();
+  state.block_live.clear();
+  state.candidate.clear();
+  state.changed = true;
+  ++counters_["rollbacks"];
+  LearnReport report;
+  report.scope = state.scope;
+  report.loop = state.scope.session.empty() ? LearnLoop::kBackground : LearnLoop::kInstant;
+  report.reason = "rolled back";
+  report.detail = why;
+  report.generation = published.number;
+  report.hash = published.content;
+  finish(std::move(report));
+  return save(state);
+}
+
+// ---- Tasks.
+
+void LearningLoops::measure_fisher(ScopeState& state, std::span<const float> live, size_t n_records) {
+  constexpr size_t kMaxBatches = 64;
+  const Batch all = state.train.batch();
+  const size_t n = std::min(n_records, all.examples.size());
+  const size_t n_batches = std::max<size_t>(1, n / kFisherBatch),
+               n_measured = std::min(n_batches, kMaxBatches);
+  std::vector<double> fisher(state.ewc.size());
+  state.ewc.restart();
+  for (size_t i = 0; i < n_measured && n > 0; ++i) {
+    const size_t first = i * n_batches / n_measured * kFisherBatch;
+    loss_->fisher({all.records, all.examples.subspan(first, std::min(kFisherBatch, n - first))}, live,
+                  fisher);
+    state.ewc.observe(fisher);
+  }
+}
+
+Result<void> LearningLoops::boundary(const Scope& scope, std::string task) {
+  ASSIGN_OR_RETURN(ScopeState * state, this->state(scope));
+  // The blocks under suspicion are of the new task already.
+  const size_t n_new = task.empty() ? state->shift.n_suspect() * kMicroBatch : 0;
+  const size_t n_old = state->train.size() - std::min(state->train.size(), n_new);
+  state->task = std::move(task);
+  state->changed = true;
+  state->tokens_since_boundary = 0;
+  state->shift = PageHinkley();
+  if (n_old == 0) {
+    ++counters_["boundaries_without_records"];
+    return {};
+  }
+  const LiveAdapter live = book_.live(scope);
+  measure_fisher(*state, live.adapter->b(), n_old);
+  state->ewc.boundary(live.adapter->b());
+  ++counters_["boundaries"];
+  return {};
+}
+
+Result<void> LearningLoops::freeze(const Scope& scope, int64_t until_us) {
+  ASSIGN_OR_RETURN(ScopeState * state, this->state(scope));
+  state->frozen_until_us = until_us;
+  state->changed = true;
+  return save(*state);
+}
+
+}  // namespace ruvltra

@@ -1,0 +1,155 @@
+// The two loops that move weights, and the watch over what they published (docs/learning.md). Everything here
+// runs on the learner's thread, one call at a time.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/record_id.h"
+#include "base/threads.h"
+#include "sona/gates.h"
+#include "sona/generation_book.h"
+#include "sona/learning_space.h"
+#include "sona/lora_fit.h"
+#include "sona/scope_state.h"
+#include "sona/signal.h"
+#include "sona/teacher_forced.h"
+
+namespace ruvltra {
+
+struct LearnerOptions {
+  size_t ring_capacity = 10'000;
+  size_t ring_bytes = size_t{64} << 20;
+  size_t max_signal_tokens = 8192;
+  double ewc_lambda = 1000;
+  size_t keep_generations = 16;
+  uint64_t max_publishes_an_hour = 60;  // of a tenant, automatic ones
+  GateLimits gates;
+  // Of a scope: tokens it keeps to fit to and to be judged by. The oldest go first.
+  size_t max_train_tokens = 16'384, max_held_out_tokens = 8'192;
+  // Scopes in memory; the one used longest ago goes to its file.
+  size_t max_loaded_scopes = 8;
+  // Off: loops run when they are asked for, never by themselves.
+  bool automatic = true;
+  // True while anything decodes: the learner then takes a quarter of a core. May be empty.
+  std::function<bool()> busy;
+  std::function<int64_t()> clock_us = now_us;
+
+  // Errors (usage): learning.options names the field.
+  Result<void> validate() const;
+};
+
+enum class LearnLoop : uint8_t { kInstant, kBackground };
+std::string_view learn_loop_name(LearnLoop loop);
+
+// One attempt: what was measured, never what was intended.
+struct LearnReport {
+  Scope scope = {};
+  LearnLoop loop = LearnLoop::kBackground;
+  bool accepted = false;
+  std::string reason = {};  // of a refusal: a word for counters, "G1 evidence", "no data", "frozen", ...
+  std::string detail = {};  // of a refusal, for people
+  uint64_t generation = 0;  // published
+  Sha256Digest hash = {};
+  double update_norm = 0;                 // |B published - B live|
+  double nll_before = 0, nll_after = 0;   // held out; prequential in the instant loop
+  double gain_lower_bound = 0;            // 95 %, one-sided
+  double canary_kl = 0, canary_rise = 0;  // nat; relative
+  double delta_p999 = 0;                  // |delta| / |h|
+  double n0 = 0;                          // base anchor chosen
+  double t = 0;                           // share of the step that passed
+  size_t n_train_tokens = 0, n_held_out_tokens = 0;
+  int64_t time_us = 0;
+  std::string json() const;
+};
+
+// *Thread safety*: none. Invariants: 1. Held-out text is never trained on, nor text of one tenant with
+// another's. 2. Nothing is published by itself that did not pass G1 to G5. 3. Memory is bounded whatever the
+// signals are.
+class LearningLoops {
+ public:
+  using Counters = std::map<std::string, uint64_t>;
+
+  // `folder` keeps the training states; `breathe` is called often during work. Book and options must outlive
+  // the object. Errors: memory.exhausted, file.create.
+  static Result<std::unique_ptr<LearningLoops>> make(std::shared_ptr<const LearningSpace> space,
+                                                     GenerationBook& book, std::filesystem::path folder,
+                                                     TeacherForced forward, const LearnerOptions& options,
+                                                     std::function<void()> breathe);
+
+  // Records the text of a signal, scores it by what is live, and gives it to its scopes; the instant loop
+  // follows where it is due. Signals that teach nothing are counted. Errors: those of the model, of
+  // publishing and of files.
+  Result<void> absorb(const Signal& signal);
+  // What is due by now: instant loops 5 s after their first signal, background loops.
+  Result<void> tick();
+
+  // Trains the session's candidate on what waits, and tries to publish it once there is evidence.
+  Result<LearnReport> instant(const Scope& scope);
+  Result<LearnReport> background(const std::string& tenant);
+  // Anchors what is live, with the Fisher information of the records so far. An empty task was found, not
+  // named.
+  Result<void> boundary(const Scope& scope, std::string task);
+  Result<void> freeze(const Scope& scope, int64_t until_us);
+  // G2 to G4 for an operator's adapter. Errors: learning.gate_rejected.
+  Result<void> check_operators(const Adapter& adapter);
+
+  Result<void> checkpoint();
+  Result<void> forget(const std::string& tenant, const std::optional<std::string>& session);
+
+  const Counters& counters() const { return counters_; }
+  const std::deque<LearnReport>& reports() const { return reports_; }
+  size_t n_loaded() const { return states_.size(); }
+
+ private:
+  using Key = std::pair<std::string, std::string>;
+  struct Loaded {
+    std::unique_ptr<ScopeState> state;
+    uint64_t used = 0;
+  };
+  LearningLoops(std::shared_ptr<const LearningSpace> space, GenerationBook& book,
+                std::filesystem::path folder, TeacherForced forward, const LearnerOptions& options);
+
+  Result<ScopeState*> state(const Scope& scope);
+  Result<void> make_room();
+  Result<void> save(ScopeState& state);
+  void prune_session_files();
+  void clear_scratch();
+  std::optional<float> weight_of(ScopeState& tenant, const Signal& signal);
+  Result<void> watch(ScopeState& state, const TokenRecords& text);
+  Result<void> watch_quality(ScopeState& tenant, double quality);
+  Result<void> roll_back(ScopeState& state, const std::string& why);
+  void score_block(ScopeState& state, const Batch& block, std::span<const float> live,
+                   std::span<const float> candidate);
+  void train_candidate(ScopeState& state, const Adapter& live);
+  std::string held_back(const ScopeState& state, ScopeState& tenant) const;
+  Result<void> try_publish(ScopeState& state, ScopeState& tenant, uint64_t expected, const Adapter& live,
+                           Admission admission, LearnReport& report);
+  LearnReport finish(LearnReport report);
+  LearnReport refuse(LearnReport report, std::string reason, std::string detail);
+  void measure_fisher(ScopeState& state, std::span<const float> live, size_t n_records);
+
+  std::shared_ptr<const LearningSpace> space_;
+  GenerationBook& book_;
+  const std::filesystem::path folder_;
+  const TeacherForced forward_;
+  const LearnerOptions& options_;
+  ThreadPool pool_{1};
+  std::optional<LoraLoss> loss_;
+  std::unique_ptr<TokenRecords> scratch_;  // the records of one signal
+  std::map<Key, Loaded> states_;
+  uint64_t use_ = 0;
+  Counters counters_;
+  std::deque<LearnReport> reports_;  // newest first
+};
+
+}  // namespace ruvltra

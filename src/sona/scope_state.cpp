@@ -1,0 +1,316 @@
+#include "sona/scope_state.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/container.h"
+#include "base/fail.h"
+#include "base/file.h"
+#include "sona/token_record_file.h"
+
+namespace ruvltra {
+namespace {
+
+constexpr uint64_t kMaxFileBytes = uint64_t{1} << 31;
+constexpr size_t kMaxSeen = 8192, kMaxBanned = 1024, kMaxGains = 4096;
+constexpr double kOutcomeMemory = 0.95;
+constexpr uint32_t kScopeTag = section_tag("SCOP"), kBasisTag = section_tag("BASI");
+constexpr uint32_t kCandidateTag = section_tag("CAND"), kAnchorTag = section_tag("ANCH");
+constexpr uint32_t kTotalTag = section_tag("TOTL"), kRunTag = section_tag("FRUN");
+constexpr uint32_t kCountTag = section_tag("CNTS"), kNumberTag = section_tag("NUMS");
+constexpr uint32_t kSeenTag = section_tag("SEEN"), kBannedTag = section_tag("BANN");
+constexpr uint32_t kTimeTag = section_tag("TIME"), kGainTag = section_tag("GAIN"),
+                   kLiveTag = section_tag("LIVE");
+constexpr uint32_t kTaskTag = section_tag("TASK"), kFromTag = section_tag("FROM");
+constexpr char kPools[] = {'t', 'v', 'h'};
+constexpr size_t kCounts = 11, kNumbers = 9;
+
+uint32_t ends_tag(char pool) { return section_tag({pool, 'E', 'N', 'D', '\0'}); }
+uint32_t weights_tag(char pool) { return section_tag({pool, 'W', 'G', 'T', '\0'}); }
+
+std::vector<uint8_t> scope_bytes(const Scope& scope) {
+  std::vector<uint8_t> bytes(scope.tenant.begin(), scope.tenant.end());
+  bytes.push_back(0);
+  bytes.insert(bytes.end(), scope.session.begin(), scope.session.end());
+  return bytes;
+}
+
+std::string hash_of(const std::string& text) {
+  return to_hex(sha256({reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
+}
+
+TokenRecords::Options pool_options(const LearningSpace& space, size_t n_tokens) {
+  const size_t rows = space.head().n_rows();
+  const size_t k = std::min(static_cast<size_t>(space.canary().k_state().top_k), rows);
+  return {.n_features = space.basis()->n_features(),
+          .n_rows = rows,
+          .capacity = n_tokens,
+          .top_k = space.top_k(),
+          .max_ids = n_tokens * (std::min(2 * k, rows) + 1)};
+}
+
+template <class Container_>
+std::vector<uint8_t> digest_bytes(const Container_& digests) {
+  std::vector<uint8_t> bytes;
+  for (const Sha256Digest& digest : digests) bytes.insert(bytes.end(), digest.begin(), digest.end());
+  return bytes;
+}
+
+Result<std::vector<Sha256Digest>> read_digests(const Container& container, uint32_t tag, size_t most) {
+  ASSIGN_OR_RETURN(const auto bytes, container.section(tag, SectionType::kBytes));
+  constexpr size_t size = sizeof(Sha256Digest);
+  if (bytes.size() % size != 0 || bytes.size() / size > most)
+    return fail("state.values", "training state: expected at most {} digests, found {} bytes", most,
+                bytes.size());
+  std::vector<Sha256Digest> digests(bytes.size() / size);
+  for (size_t i = 0; i < digests.size(); ++i) std::copy_n(bytes.data() + i * size, size, digests[i].data());
+  return digests;
+}
+
+}  // namespace
+
+// ---- Records.
+
+RecordPool::RecordPool(const TokenRecords::Options& options)
+    : options_(options), records_(std::make_unique<TokenRecords>(options)) {}
+
+void RecordPool::append(const TokenRecords& from, size_t begin, size_t end, float weight) {
+  for (size_t i = begin; i < end && records_->copy(from, i); ++i)
+    examples_.push_back({static_cast<uint32_t>(records_->size() - 1), weight});
+  if (records_->size() == begins_.back()) return;
+  begins_.push_back(static_cast<uint32_t>(records_->size()));
+  weights_.push_back(weight);
+}
+
+void RecordPool::drop_oldest() {
+  const auto old = std::move(records_);
+  const auto old_begins = std::exchange(begins_, {0});
+  const auto old_weights = std::exchange(weights_, {});
+  records_ = std::make_unique<TokenRecords>(options_);
+  examples_.clear();
+  size_t first = 0;
+  while (first < old_weights.size() && old_begins.back() - old_begins[first] > options_.capacity / 2) ++first;
+  const size_t n_dropped = old_begins[first];
+  for (size_t text = first; text < old_weights.size(); ++text)
+    append(*old, old_begins[text], old_begins[text + 1], old_weights[text]);
+  n_used_ = n_used_ > n_dropped ? n_used_ - n_dropped : 0;
+}
+
+void RecordPool::add(const TokenRecords& text, float weight) {
+  const size_t n = std::min(text.size(), options_.capacity / 2);
+  size_t n_ids = 0, n_held = 0;
+  for (size_t i = 0; i < n; ++i) n_ids += text[i].ids.size();
+  for (size_t i = 0; i < records_->size(); ++i) n_held += (*records_)[i].ids.size();
+  if (size() + n > options_.capacity || n_held + n_ids > options_.max_ids) drop_oldest();
+  append(text, 0, n, weight);
+}
+
+RecordPool::Columns RecordPool::columns() const { return {{begins_.begin() + 1, begins_.end()}, weights_}; }
+
+bool RecordPool::restore(const Columns& columns, size_t n_used) {
+  if (columns.ends.size() != columns.weights.size() || n_used > records_->size()) return false;
+  for (size_t text = 0; text < columns.ends.size(); ++text) {
+    const float weight = columns.weights[text];
+    if (columns.ends[text] <= begins_.back() || columns.ends[text] > records_->size() || !(weight > 0) ||
+        weight > 20)
+      return false;
+    for (uint32_t i = begins_.back(); i < columns.ends[text]; ++i) examples_.push_back({i, weight});
+    begins_.push_back(columns.ends[text]);
+  }
+  weights_ = columns.weights;
+  n_used_ = n_used;
+  return begins_.back() == records_->size();
+}
+
+// ---- Baselines and watches.
+
+void OutcomeBaseline::add(double quality) {
+  const double rate = std::max(1 / (n + 1), 1 - kOutcomeMemory), away = quality - mean;
+  ++n;
+  mean += rate * away;
+  variance = (1 - rate) * (variance + rate * away * away);
+}
+
+bool RegressionWatch::add(double x) {
+  constexpr double kMemory = 0.99, kSlack = 0.5, kThreshold = 8, kClip = 6, kLeastDeviation = 0.01;
+  constexpr double kWarmUp = 4;
+  const double rate = std::max(1 / (n_ + 1), 1 - kMemory), away = x - mean_;
+  ++n_;
+  mean_ += rate * away;
+  variance_ = (1 - rate) * (variance_ + rate * away * away);
+  if (n_ <= kWarmUp) return false;
+  const double deviation = std::max(std::sqrt(variance_), kLeastDeviation);
+  sum_ = std::max(0.0, sum_ + std::clamp(x / deviation, -kClip, kClip) - kSlack);
+  return sum_ > kThreshold;
+}
+
+// ---- State.
+
+ScopeState::ScopeState(const Scope& of, const LearningSpace& space, double ewc_lambda,
+                       size_t max_train_tokens, size_t max_held_out_tokens)
+    : scope(of),
+      train(pool_options(space, max_train_tokens)),
+      validation(pool_options(space, max_held_out_tokens / 2)),
+      held_out(pool_options(space, max_held_out_tokens)),
+      ewc(space.basis()->n_features() * space.basis()->d(), ewc_lambda) {}
+
+bool ScopeState::remember(const Sha256Digest& digest) {
+  if (!seen_set.insert(digest).second) return false;
+  seen.push_back(digest);
+  if (seen.size() > kMaxSeen) {
+    seen_set.erase(seen.front());
+    seen.pop_front();
+  }
+  return true;
+}
+
+std::string state_prefix(const std::string& tenant) { return hash_of(tenant) + "-"; }
+
+std::filesystem::path state_file(const std::filesystem::path& folder, const Scope& scope) {
+  return folder / (state_prefix(scope.tenant) + hash_of(scope.session) + ".state");
+}
+
+Result<void> ScopeState::save(const std::filesystem::path& file, const LearningSpace& space) const {
+  ContainerWriter writer({.kind = ContainerKind::kTrainingState,
+                          .version = 1,
+                          .flags = 0,
+                          .model = space.basis()->spec().model});
+  const auto name = scope_bytes(scope);
+  const Ewc::State ewc_state = ewc.state();
+  const std::vector<uint64_t> counts = {train.n_used(),
+                                        validation.n_used(),
+                                        held_out.n_used(),
+                                        n_replayed,
+                                        static_cast<uint64_t>(frozen_until_us),
+                                        static_cast<uint64_t>(last_background_us),
+                                        n_new_signals,
+                                        tokens_since_boundary,
+                                        ewc_state.n_batches,
+                                        ewc_state.has_anchor ? 1u : 0u,
+                                        candidate.empty() ? 0u : 1u};
+  const std::vector<double> numbers = {beta,
+                                       n_seen,
+                                       outcomes.n,
+                                       outcomes.mean,
+                                       outcomes.variance,
+                                       outcomes_since_publish.n,
+                                       outcomes_since_publish.mean,
+                                       outcomes_since_publish.variance,
+                                       quality_before};
+  const auto seen_bytes = digest_bytes(seen), banned_bytes = digest_bytes(banned);
+  std::vector<uint64_t> times;
+  for (const int64_t time : publishes) times.push_back(static_cast<uint64_t>(time));
+  writer.add_bytes(kScopeTag, SectionType::kBytes, name);
+  writer.add_bytes(kBasisTag, SectionType::kBytes, space.basis()->hash());
+  writer.add(kCandidateTag, candidate);
+  writer.add(kAnchorTag, ewc_state.anchor);
+  writer.add(kTotalTag, ewc_state.total);
+  writer.add(kRunTag, ewc_state.run);
+  writer.add(kCountTag, counts);
+  writer.add(kNumberTag, numbers);
+  writer.add_bytes(kSeenTag, SectionType::kBytes, seen_bytes);
+  writer.add_bytes(kBannedTag, SectionType::kBytes, banned_bytes);
+  writer.add(kTimeTag, times);
+  writer.add(kGainTag, block_gains);
+  writer.add(kLiveTag, block_live);
+  writer.add_bytes(kTaskTag, SectionType::kBytes,
+                   {reinterpret_cast<const uint8_t*>(task.data()), task.size()});
+  writer.add_bytes(kFromTag, SectionType::kBytes, candidate_from);
+  const RecordPool* pools[] = {&train, &validation, &held_out};
+  std::vector<RecordColumns> records;
+  std::vector<RecordPool::Columns> columns;
+  for (const RecordPool* pool : pools) {
+    records.emplace_back(pool->records());
+    columns.push_back(pool->columns());
+  }
+  for (size_t i = 0; i < std::size(kPools); ++i) {
+    records[i].add_to(writer, kPools[i]);
+    writer.add(ends_tag(kPools[i]), columns[i].ends);
+    writer.add(weights_tag(kPools[i]), columns[i].weights);
+  }
+  return writer.write_file(file);
+}
+
+Result<void> ScopeState::load(const std::filesystem::path& file, const LearningSpace& space) {
+  std::vector<uint32_t> tags = {kScopeTag, kBasisTag, kCandidateTag, kAnchorTag, kTotalTag,
+                                kRunTag,   kCountTag, kNumberTag,    kSeenTag,   kBannedTag,
+                                kTimeTag,  kGainTag,  kLiveTag,      kTaskTag,   kFromTag};
+  for (const char pool : kPools) {
+    for (const uint32_t tag : record_tags(pool)) tags.push_back(tag);
+    tags.push_back(ends_tag(pool));
+    tags.push_back(weights_tag(pool));
+  }
+  const ContainerExpect expect = {.kind = ContainerKind::kTrainingState,
+                                  .max_version = 1,
+                                  .known_flags = 0,
+                                  .known_tags = tags,
+                                  .model = space.basis()->spec().model};
+  const std::string name = file.string();
+  ASSIGN_OR_RETURN(const auto bytes, read_file(file, kMaxFileBytes));
+  ASSIGN_OR_RETURN(const auto container, Container::parse(bytes, name, expect));
+  ASSIGN_OR_RETURN(const auto whose, container.section(kScopeTag, SectionType::kBytes));
+  ASSIGN_OR_RETURN(const auto basis, container.section(kBasisTag, SectionType::kBytes));
+  if (!std::ranges::equal(whose, scope_bytes(scope)) || !std::ranges::equal(basis, space.basis()->hash()))
+    return fail("learning.model_mismatch", "{}: expected a state of this scope and basis, found another",
+                name);
+
+  ASSIGN_OR_RETURN(const auto counts, container.read<uint64_t>(kCountTag, kCounts));
+  ASSIGN_OR_RETURN(const auto numbers, container.read<double>(kNumberTag, kNumbers));
+  const size_t n = ewc.size();
+  ASSIGN_OR_RETURN(candidate, container.read<float>(kCandidateTag, counts[10] == 1 ? n : 0));
+  Ewc::State ewc_state;
+  ASSIGN_OR_RETURN(ewc_state.anchor, container.read<float>(kAnchorTag, n));
+  ASSIGN_OR_RETURN(ewc_state.total, container.read<double>(kTotalTag, n));
+  ASSIGN_OR_RETURN(ewc_state.run, container.read<double>(kRunTag, n));
+  ewc_state.n_batches = static_cast<uint32_t>(counts[8]);
+  ewc_state.has_anchor = counts[9] != 0;
+  const auto negative = [](double value) { return value < 0; };
+  const bool good = beta > 0 && numbers[0] >= 0.001 && numbers[0] <= 100 && numbers[1] >= 0 &&
+                    numbers[2] >= 0 && numbers[4] >= 0 && numbers[5] >= 0 && numbers[7] >= 0 &&
+                    counts[8] <= UINT32_MAX &&
+                    std::none_of(ewc_state.total.begin(), ewc_state.total.end(), negative) &&
+                    std::none_of(ewc_state.run.begin(), ewc_state.run.end(), negative);
+  if (!good) return fail("state.values", "{}: expected numbers of a training state, found others", name);
+  ewc.restore(std::move(ewc_state));
+  beta = numbers[0];
+  n_seen = numbers[1];
+  outcomes = {numbers[2], numbers[3], numbers[4]};
+  outcomes_since_publish = {numbers[5], numbers[6], numbers[7]};
+  quality_before = numbers[8];
+  n_replayed = counts[3];
+  frozen_until_us = static_cast<int64_t>(counts[4]);
+  last_background_us = static_cast<int64_t>(counts[5]);
+  n_new_signals = counts[6];
+  tokens_since_boundary = counts[7];
+
+  ASSIGN_OR_RETURN(const auto seen_digests, read_digests(container, kSeenTag, kMaxSeen));
+  for (const Sha256Digest& digest : seen_digests) remember(digest);
+  ASSIGN_OR_RETURN(const auto banned_digests, read_digests(container, kBannedTag, kMaxBanned));
+  banned.insert(banned_digests.begin(), banned_digests.end());
+  ASSIGN_OR_RETURN(const uint64_t n_times, container.count<uint64_t>(kTimeTag));
+  ASSIGN_OR_RETURN(const auto times, container.read<uint64_t>(kTimeTag, n_times));
+  for (const uint64_t time : times) publishes.push_back(static_cast<int64_t>(time));
+  ASSIGN_OR_RETURN(const uint64_t n_gains, container.count<double>(kGainTag));
+  if (n_gains > kMaxGains) return fail("state.values", "{}: expected at most {} blocks", name, kMaxGains);
+  ASSIGN_OR_RETURN(block_gains, container.read<double>(kGainTag, n_gains));
+  ASSIGN_OR_RETURN(block_live, container.read<double>(kLiveTag, n_gains));
+  ASSIGN_OR_RETURN(const auto task_bytes, container.section(kTaskTag, SectionType::kBytes));
+  task.assign(task_bytes.begin(), task_bytes.end());
+
+  ASSIGN_OR_RETURN(const auto from, read_digests(container, kFromTag, 1));
+  if (from.size() == 1) candidate_from = from[0];
+
+  RecordPool* pools[] = {&train, &validation, &held_out};
+  for (size_t i = 0; i < std::size(kPools); ++i) {
+    RETURN_IF_ERROR(read_records(container, kPools[i], name, pools[i]->records_to_fill()));
+    RecordPool::Columns columns;
+    ASSIGN_OR_RETURN(const uint64_t n_texts, container.count<uint32_t>(ends_tag(kPools[i])));
+    ASSIGN_OR_RETURN(columns.ends, container.read<uint32_t>(ends_tag(kPools[i]), n_texts));
+    ASSIGN_OR_RETURN(columns.weights, container.read<float>(weights_tag(kPools[i]), n_texts));
+    if (!pools[i]->restore(columns, counts[i]))
+      return fail("state.values", "{}: expected texts that cover their records, found others", name);
+  }
+  return {};
+}
+
+}  // namespace ruvltra

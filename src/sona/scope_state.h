@@ -1,0 +1,135 @@
+// What the learner knows of one scope: records to fit to and to be judged by, the candidate on its way, the
+// anchor of earlier tasks, baselines and counters. Kept as an RVC1 training state.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <filesystem>
+#include <memory>
+#include <set>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "ruvltra/learning.h"
+#include "sona/ewc.h"
+#include "sona/learning_space.h"
+#include "sona/lora_gradient.h"
+
+namespace ruvltra {
+
+// Records of whole texts in bounded memory. *Thread safety*: none.
+class RecordPool {
+ public:
+  RecordPool(const TokenRecords::Options& options);
+
+  // A copy of a text's records, all of the same weight. Where they do not fit, the oldest texts go until half
+  // of the pool is free. Texts longer than that are cut.
+  void add(const TokenRecords& text, float weight);
+
+  const TokenRecords& records() const { return *records_; }
+  size_t size() const { return records_->size(); }
+  size_t n_texts() const { return weights_.size(); }
+  Batch batch() const { return {records_.get(), examples_}; }
+  // First record of each text, and the end of the last: sequences of HeldOut.
+  std::span<const uint32_t> begins() const { return begins_; }
+  // Records before this index have served their purpose: trained on, or used as evidence.
+  size_t n_used() const { return n_used_; }
+  void use_all() { n_used_ = size(); }
+  void use(size_t n) { n_used_ = n; }
+
+  struct Columns {
+    std::vector<uint32_t> ends;
+    std::vector<float> weights;
+  };
+  Columns columns() const;
+  // After records were read into records_to_fill(). False if the columns do not fit them.
+  TokenRecords& records_to_fill() { return *records_; }
+  bool restore(const Columns& columns, size_t n_used);
+
+ private:
+  void append(const TokenRecords& from, size_t begin, size_t end, float weight);
+  void drop_oldest();
+
+  TokenRecords::Options options_;
+  std::unique_ptr<TokenRecords> records_;
+  std::vector<Example> examples_;       // (size)
+  std::vector<uint32_t> begins_ = {0};  // (texts + 1)
+  std::vector<float> weights_;          // (texts)
+  size_t n_used_ = 0;
+};
+
+// Mean and deviation of a tenant's outcomes so far: exponential, plain averages while there are few.
+struct OutcomeBaseline {
+  double n = 0, mean = 0, variance = 0;
+  void add(double quality);
+};
+
+// Is the live adapter worse than its parent? x = NLL(live) - NLL(parent) of blocks; Page's CUSUM with a mean
+// known to be at most 0 if all is well, and the deviation of the values themselves.
+//
+//   S <- max(0, S + clip(x / sigma, +-6) - 0.5), alarm at S > 8
+class RegressionWatch {
+ public:
+  bool add(double x);  // true: alarm
+  void restart() { *this = RegressionWatch(); }
+
+ private:
+  double n_ = 0, mean_ = 0, variance_ = 0, sum_ = 0;
+};
+
+struct ScopeState {
+  ScopeState(const Scope& scope, const LearningSpace& space, double ewc_lambda, size_t max_train_tokens,
+             size_t max_held_out_tokens);
+
+  Scope scope;
+  RecordPool train, validation, held_out;
+  Ewc ewc;
+  double beta = 0.1;  // of the KL anchor
+
+  // Instant loop: the candidate, what it has seen, and how it did on each block before it was trained on it.
+  std::vector<float> candidate;      // (m, d); empty: starts from the live one
+  Sha256Digest candidate_from = {};  // the live adapter it is compared with
+  double n_seen = 0;
+  std::vector<double> block_gains, block_live;  // NLL(live) - NLL(candidate), and NLL(live), of fresh blocks
+  uint64_t n_replayed = 0;                      // where replay goes on in the canary
+
+  OutcomeBaseline outcomes;                // of a tenant
+  OutcomeBaseline outcomes_since_publish;  // EMA after a publish, to be compared with
+  double quality_before = 0;               // the mean before it
+  std::deque<int64_t> publishes;           // of a tenant: times of automatic ones in the last hour
+  std::deque<Sha256Digest> seen;           // of a tenant: signals, the oldest first
+  std::set<Sha256Digest> seen_set;
+  std::set<Sha256Digest> banned;  // rolled back: never published by itself again
+  int64_t frozen_until_us = 0;
+  int64_t last_background_us = 0;
+  uint64_t n_new_signals = 0;  // since the last background loop
+  uint64_t tokens_since_boundary = 0;
+  std::string task;
+
+  // Not kept in the file: they begin anew after a restart.
+  PageHinkley shift;
+  RegressionWatch regression;
+  // Held-back tokens of the block at hand, of both watches.
+  double block_nll = 0, block_parent = 0;
+  size_t block_tokens = 0;
+  size_t pending_signals = 0, pending_tokens = 0;
+  int64_t first_pending_us = 0;
+  bool pending_correction = false;
+  bool changed = false;  // since the file was written
+
+  // False if it was seen before; else it is now.
+  bool remember(const Sha256Digest& digest);
+
+  Result<void> save(const std::filesystem::path& file, const LearningSpace& space) const;
+  // Into a new state of the same scope and limits. Errors: those of Container and of reading files;
+  // learning.model_mismatch for another basis or scope; state.values. The state is then to be thrown away.
+  Result<void> load(const std::filesystem::path& file, const LearningSpace& space);
+};
+
+// HASH-HASH.state, of tenant and session: what clients send becomes no file name. state_prefix() is what all
+// files of a tenant begin with.
+std::string state_prefix(const std::string& tenant);
+std::filesystem::path state_file(const std::filesystem::path& folder, const Scope& scope);
+
+}  // namespace ruvltra
