@@ -166,7 +166,7 @@ void Learner::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-Result<void> Learner::enqueue(Signal signal) {
+Result<void> Learner::enqueue(LearningSignal signal) {
   RETURN_IF_ERROR(validate_signal(
       signal, {.max_tokens = options_.max_signal_tokens, .n_vocab = space_->head().n_rows()}));
   ring_->put(std::move(signal));

@@ -19,8 +19,8 @@
 #include "base/record_id.h"
 #include "sona/generation_book.h"
 #include "sona/learning_loops.h"
+#include "sona/learning_signal.h"
 #include "sona/learning_space.h"
-#include "sona/signal.h"
 #include "sona/teacher_forced.h"
 #include "store/store.h"
 
@@ -45,7 +45,7 @@ class Learner {
 
   // Checks the signal and puts it in the ring; never waits for the learner. Errors: those of
   // validate_signal().
-  Result<void> enqueue(Signal signal);
+  Result<void> enqueue(LearningSignal signal);
 
   // Works off what waits, then tries to publish: a session by its instant loop, a tenant by its background
   // loop. A refusal is a report, not an error. Errors: store.*, file.*, those of the model; learning.stopped.

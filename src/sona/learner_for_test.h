@@ -166,9 +166,9 @@ struct TestLearner {
     EXPECT_TRUE(started) << started.error().message;
     learner = std::move(*started);
   }
-  Signal signal(const std::string& tenant, std::vector<TokenId> tokens,
-                SignalKind kind = SignalKind::kAccepted) {
-    Signal signal;
+  LearningSignal signal(const std::string& tenant, std::vector<TokenId> tokens,
+                        LearningSignalKind kind = LearningSignalKind::kAccepted) {
+    LearningSignal signal;
     signal.scope = {.tenant = tenant, .session = ""};
     signal.tokens = std::move(tokens);
     signal.n_context = 1;
@@ -179,7 +179,7 @@ struct TestLearner {
   void teach(const std::string& tenant, int n, std::mt19937& random, std::span<const float> shift = {},
              const std::string& session = "") {
     for (int i = 0; i < n; ++i) {
-      Signal one = signal(tenant, language.text(65, random, shift));
+      LearningSignal one = signal(tenant, language.text(65, random, shift));
       one.scope.session = session;
       EXPECT_TRUE(learner->enqueue(std::move(one)));
     }

@@ -112,7 +112,7 @@ TEST_F(LearnerTest, ScoresThatSayNothingAreRefused) {
   for (int tenant = 0; tenant < n_tenants; ++tenant) {
     const std::string name = "t" + std::to_string(tenant);
     for (int i = 0; i < 140; ++i) {
-      Signal one = t.signal(name, language.text(65, random), SignalKind::kQuality);
+      LearningSignal one = t.signal(name, language.text(65, random), LearningSignalKind::kQuality);
       one.quality = static_cast<double>(random() % 1001) / 1000;
       ASSERT_TRUE(t.learner->enqueue(std::move(one)));
     }
@@ -130,7 +130,7 @@ TEST_F(LearnerTest, ScoresThatSayNothingAreRefused) {
 TEST_F(LearnerTest, ScoresTeachOnlyAgainstEarlierOutcomes) {
   TestLearner t(language, folder.path());
   for (int i = 0; i < 20; ++i) {
-    Signal one = t.signal("ann", language.text(65, random), SignalKind::kQuality);
+    LearningSignal one = t.signal("ann", language.text(65, random), LearningSignalKind::kQuality);
     one.quality = 0.5;
     ASSERT_TRUE(t.learner->enqueue(std::move(one)));
   }
@@ -138,7 +138,7 @@ TEST_F(LearnerTest, ScoresTeachOnlyAgainstEarlierOutcomes) {
   EXPECT_EQ(t.count("no_baseline"), 20u);
   const int n = language.n_passes;  // nothing was recorded of them
   for (const double quality : {0.5, 0.2, 0.9}) {
-    Signal one = t.signal("ann", language.text(65, random), SignalKind::kQuality);
+    LearningSignal one = t.signal("ann", language.text(65, random), LearningSignalKind::kQuality);
     one.quality = quality;
     ASSERT_TRUE(t.learner->enqueue(std::move(one)));
   }
@@ -285,7 +285,7 @@ TEST_F(LearnerTest, WorseOutcomesTakeAnAdapterBack) {
   TestLearner t(language, folder.path());
   const auto rate = [&](int n, double quality) {
     for (int i = 0; i < n; ++i) {
-      Signal one = t.signal("ann", language.text(20, random), SignalKind::kQuality);
+      LearningSignal one = t.signal("ann", language.text(20, random), LearningSignalKind::kQuality);
       one.quality = quality;
       ASSERT_TRUE(t.learner->enqueue(std::move(one)));
     }
@@ -330,27 +330,27 @@ TEST_F(LearnerTest, HostileSignalsAreRefusedOrBounded) {
   });
   const auto text = language.text(65, random, author);
   const auto refused = [&](auto change, std::string_view id) {
-    Signal one = t.signal("ann", text, SignalKind::kQuality);
+    LearningSignal one = t.signal("ann", text, LearningSignalKind::kQuality);
     one.quality = 0.5;
     change(one);
     const auto result = t.learner->enqueue(std::move(one));
     ASSERT_FALSE(result) << id;
     EXPECT_EQ(result.error().id, id);
   };
-  refused([](Signal& s) { s.quality = std::nan(""); }, "learning.bad_quality");
-  refused([](Signal& s) { s.quality = INFINITY; }, "learning.bad_quality");
-  refused([](Signal& s) { s.quality = 1.5; }, "learning.bad_quality");
-  refused([](Signal& s) { s.quality = {}; }, "learning.bad_signal");
-  refused([](Signal& s) { s.weight = std::nanf(""); }, "learning.not_finite");
-  refused([](Signal& s) { s.weight = 1e38f; }, "learning.bad_signal");
-  refused([](Signal& s) { s.weight = 0; }, "learning.bad_signal");
-  refused([](Signal& s) { s.tokens[3] = -1; }, "learning.bad_signal");
-  refused([](Signal& s) { s.tokens[3] = TestLanguage::kRows; }, "learning.bad_signal");
-  refused([](Signal& s) { s.n_context = 0; }, "learning.bad_signal");
-  refused([](Signal& s) { s.n_context = s.tokens.size(); }, "learning.bad_signal");
-  refused([](Signal& s) { s.tokens.assign(10'000, 1); }, "learning.bad_signal");
-  refused([](Signal& s) { s.scope.tenant = ""; }, "learning.bad_signal");
-  refused([](Signal& s) { s.scope.session = std::string(129, 'x'); }, "learning.bad_signal");
+  refused([](LearningSignal& s) { s.quality = std::nan(""); }, "learning.bad_quality");
+  refused([](LearningSignal& s) { s.quality = INFINITY; }, "learning.bad_quality");
+  refused([](LearningSignal& s) { s.quality = 1.5; }, "learning.bad_quality");
+  refused([](LearningSignal& s) { s.quality = {}; }, "learning.bad_signal");
+  refused([](LearningSignal& s) { s.weight = std::nanf(""); }, "learning.not_finite");
+  refused([](LearningSignal& s) { s.weight = 1e38f; }, "learning.bad_signal");
+  refused([](LearningSignal& s) { s.weight = 0; }, "learning.bad_signal");
+  refused([](LearningSignal& s) { s.tokens[3] = -1; }, "learning.bad_signal");
+  refused([](LearningSignal& s) { s.tokens[3] = TestLanguage::kRows; }, "learning.bad_signal");
+  refused([](LearningSignal& s) { s.n_context = 0; }, "learning.bad_signal");
+  refused([](LearningSignal& s) { s.n_context = s.tokens.size(); }, "learning.bad_signal");
+  refused([](LearningSignal& s) { s.tokens.assign(10'000, 1); }, "learning.bad_signal");
+  refused([](LearningSignal& s) { s.scope.tenant = ""; }, "learning.bad_signal");
+  refused([](LearningSignal& s) { s.scope.session = std::string(129, 'x'); }, "learning.bad_signal");
   EXPECT_EQ(t.learner->status().ring.n_put, 0u);
   // The same again, and too much of it.
   for (int i = 0; i < 3000; ++i) ASSERT_TRUE(t.learner->enqueue(t.signal("ann", text)));
@@ -368,7 +368,7 @@ TEST_F(LearnerTest, HostileSignalsAreRefusedOrBounded) {
 
 TEST_F(LearnerTest, TextStaysOnItsSideOfTheSplit) {
   TestLearner t(language, folder.path());
-  Signal one = t.signal("ann", language.text(65, random));
+  LearningSignal one = t.signal("ann", language.text(65, random));
   one.split = Split::kHoldout;
   ASSERT_TRUE(t.learner->enqueue(one));
   one.trajectory = new_record_id();

@@ -23,12 +23,12 @@ constexpr uint64_t kMinBoundaryTokens = 512;
 
 Scope tenant_of(const Scope& scope) { return {.tenant = scope.tenant, .session = ""}; }
 
-Sha256Digest signal_key(const Signal& signal, const Sha256Digest& content) {
+Sha256Digest signal_key(const LearningSignal& signal, const Sha256Digest& content) {
   Sha256 hash;
   hash.update(signal.trajectory.bytes);
   hash.update(content);
   // An opinion of a text and the text itself are two things.
-  const uint8_t is_quality = signal.kind == SignalKind::kQuality;
+  const uint8_t is_quality = signal.kind == LearningSignalKind::kQuality;
   hash.update({&is_quality, 1});
   return hash.finish();
 }
@@ -179,8 +179,8 @@ Result<void> LearningLoops::forget(const std::string& tenant, const std::optiona
 
 // Advantage-weighted regression (Peng et al. 2019): omega = e^A for what was better than the tenant's other
 // outcomes before it, nothing for the rest. Absent: it teaches nothing.
-std::optional<float> LearningLoops::weight_of(ScopeState& tenant, const Signal& signal) {
-  if (signal.kind != SignalKind::kQuality) return signal.weight;
+std::optional<float> LearningLoops::weight_of(ScopeState& tenant, const LearningSignal& signal) {
+  if (signal.kind != LearningSignalKind::kQuality) return signal.weight;
   const OutcomeBaseline before = tenant.outcomes;
   tenant.outcomes.add(*signal.quality);
   if (before.n < static_cast<double>(kMinOutcomes)) {
@@ -196,7 +196,7 @@ std::optional<float> LearningLoops::weight_of(ScopeState& tenant, const Signal& 
   return signal.weight * static_cast<float>(std::min(std::exp(advantage), kMaxOmega));
 }
 
-Result<void> LearningLoops::absorb(const Signal& signal) {
+Result<void> LearningLoops::absorb(const LearningSignal& signal) {
   ASSIGN_OR_RETURN(ScopeState * tenant, state(tenant_of(signal.scope)));
   ScopeState* session = nullptr;
   if (!signal.scope.session.empty()) {
@@ -211,7 +211,7 @@ Result<void> LearningLoops::absorb(const Signal& signal) {
   tenant->changed = true;
   ++tenant->n_new_signals;
   const auto weight = weight_of(*tenant, signal);
-  if (signal.kind == SignalKind::kQuality) RETURN_IF_ERROR(watch_quality(*tenant, *signal.quality));
+  if (signal.kind == LearningSignalKind::kQuality) RETURN_IF_ERROR(watch_quality(*tenant, *signal.quality));
   if (!weight) return {};
 
   scratch_->clear();
@@ -233,7 +233,7 @@ Result<void> LearningLoops::absorb(const Signal& signal) {
   const bool validates = content[1] % kValidationIn == 0;
   for (ScopeState* each : {tenant, session}) {
     if (each == nullptr) continue;
-    if (signal.kind != SignalKind::kQuality) RETURN_IF_ERROR(watch(*each, *scratch_));
+    if (signal.kind != LearningSignalKind::kQuality) RETURN_IF_ERROR(watch(*each, *scratch_));
     const bool background = each == tenant;
     RecordPool& pool = held_out ? each->held_out : (validates && background) ? each->validation : each->train;
     pool.add(*scratch_, *weight);
@@ -243,7 +243,7 @@ Result<void> LearningLoops::absorb(const Signal& signal) {
   if (session->pending_signals++ == 0) session->first_pending_us = options_.clock_us();
   session->pending_tokens += static_cast<size_t>(static_cast<float>(scratch_->size()) * *weight);
   const bool due = session->pending_tokens >= kFlushTokens || session->pending_signals >= kFlushSignals ||
-                   signal.kind == SignalKind::kCorrection;
+                   signal.kind == LearningSignalKind::kCorrection;
   if (options_.automatic && due) {
     const auto report = instant(signal.scope);
     if (!report) return tl::unexpected(report.error());

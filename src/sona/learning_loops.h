@@ -18,10 +18,10 @@
 #include "base/threads.h"
 #include "sona/gates.h"
 #include "sona/generation_book.h"
+#include "sona/learning_signal.h"
 #include "sona/learning_space.h"
 #include "sona/lora_fit.h"
 #include "sona/scope_state.h"
-#include "sona/signal.h"
 #include "sona/teacher_forced.h"
 
 namespace ruvltra {
@@ -89,7 +89,7 @@ class LearningLoops {
   // Records the text of a signal, scores it by what is live, and gives it to its scopes; the instant loop
   // follows where it is due. Signals that teach nothing are counted. Errors: those of the model, of
   // publishing and of files.
-  Result<void> absorb(const Signal& signal);
+  Result<void> absorb(const LearningSignal& signal);
   // What is due by now: instant loops 5 s after their first signal, background loops.
   Result<void> tick();
 
@@ -124,7 +124,7 @@ class LearningLoops {
   Result<void> save(ScopeState& state);
   void prune_session_files();
   void clear_scratch();
-  std::optional<float> weight_of(ScopeState& tenant, const Signal& signal);
+  std::optional<float> weight_of(ScopeState& tenant, const LearningSignal& signal);
   Result<void> watch(ScopeState& state, const TokenRecords& text);
   Result<void> watch_quality(ScopeState& tenant, double quality);
   Result<void> roll_back(ScopeState& state, const std::string& why);

@@ -15,17 +15,17 @@
 
 namespace ruvltra {
 
-enum class SignalKind : uint8_t {
+enum class LearningSignalKind : uint8_t {
   kCorrection,  // the text that should have been the answer
   kAccepted,    // an answer that was taken as it is, or a document that was given to learn from
   kQuality,     // an answer and how good it was; nothing says that its text is right
 };
 
-struct Signal {
+struct LearningSignal {
   Scope scope = {};
   std::vector<TokenId> tokens = {};  // context, then target; only the target is learned
   size_t n_context = 0;              // 1 .. tokens.size() - 1
-  SignalKind kind = SignalKind::kAccepted;
+  LearningSignalKind kind = LearningSignalKind::kAccepted;
   float weight = 1;                    // of each target token: above 0, at most 1
   std::optional<double> quality = {};  // 0..1; of kQuality
   TrajectoryId trajectory = {};        // the request it is about
@@ -38,10 +38,10 @@ struct SignalLimits {
   size_t n_vocab = 0;
 };
 // Errors (usage): learning.bad_signal names the field; learning.bad_quality; learning.not_finite.
-Result<void> validate_signal(const Signal& signal, const SignalLimits& limits);
+Result<void> validate_signal(const LearningSignal& signal, const SignalLimits& limits);
 
 // Of tokens and context length: equal texts have equal digests, whoever sends them.
-Sha256Digest signal_content(const Signal& signal);
+Sha256Digest signal_content(const LearningSignal& signal);
 
 // *Thread safety*: all functions from any thread. Invariants: 1. put() moves one object under a mutex that is
 // held for nothing else but moves; 2. a full ring loses its oldest signals, and counts them; 3. memory freed
@@ -50,9 +50,9 @@ class SignalRing {
  public:
   SignalRing(size_t capacity, size_t max_bytes);
 
-  void put(Signal signal);
+  void put(LearningSignal signal);
   // The oldest, if there is one. One thread takes.
-  std::optional<Signal> take();
+  std::optional<LearningSignal> take();
   // Those of a tenant, or of one of its sessions, go unseen; how many.
   size_t forget(const std::string& tenant, const std::optional<std::string>& session);
 
@@ -63,13 +63,13 @@ class SignalRing {
   Stats stats() const;
 
  private:
-  static size_t bytes_of(const Signal& signal);
+  static size_t bytes_of(const LearningSignal& signal);
   void drop_oldest();
 
   const size_t max_bytes_;
   mutable std::mutex mutex_;
-  std::vector<Signal> slots_;  // (capacity)
-  std::vector<Signal> lost_;   // (capacity at most) wait to be freed
+  std::vector<LearningSignal> slots_;  // (capacity)
+  std::vector<LearningSignal> lost_;   // (capacity at most) wait to be freed
   size_t first_ = 0, n_waiting_ = 0, n_bytes_ = 0;
   uint64_t n_put_ = 0, n_overwritten_ = 0;
 };

@@ -1,4 +1,4 @@
-#include "sona/signal.h"
+#include "sona/learning_signal.h"
 
 #include <cmath>
 #include <utility>
@@ -17,7 +17,7 @@ bool belongs(const Scope& scope, const std::string& tenant, const std::optional<
 
 }  // namespace
 
-Result<void> validate_signal(const Signal& signal, const SignalLimits& limits) {
+Result<void> validate_signal(const LearningSignal& signal, const SignalLimits& limits) {
   const auto bad = [](std::string_view field, const auto& expected, const auto& found) {
     return fail(ErrorKind::kUsage, "learning.bad_signal", "signal: {}: expected {}, found {}", field,
                 expected, found);
@@ -39,7 +39,8 @@ Result<void> validate_signal(const Signal& signal, const SignalLimits& limits) {
                 signal.weight);
   }
   if (!(signal.weight > 0 && signal.weight <= 1)) return bad("weight", "above 0, at most 1", signal.weight);
-  if (signal.kind == SignalKind::kQuality && !signal.quality) return bad("quality", "a number", "none");
+  if (signal.kind == LearningSignalKind::kQuality && !signal.quality)
+    return bad("quality", "a number", "none");
   // Comparisons with NaN do not hold.
   if (signal.quality && !(*signal.quality >= 0 && *signal.quality <= 1)) {
     return fail(ErrorKind::kUsage, "learning.bad_quality", "signal: quality: expected 0 to 1, found {}",
@@ -48,7 +49,7 @@ Result<void> validate_signal(const Signal& signal, const SignalLimits& limits) {
   return {};
 }
 
-Sha256Digest signal_content(const Signal& signal) {
+Sha256Digest signal_content(const LearningSignal& signal) {
   Sha256 hash;
   const uint64_t n = signal.n_context;
   hash.update({reinterpret_cast<const uint8_t*>(&n), sizeof n});
@@ -61,43 +62,43 @@ SignalRing::SignalRing(size_t capacity, size_t max_bytes) : max_bytes_(max_bytes
   lost_.reserve(kMaxLost);
 }
 
-size_t SignalRing::bytes_of(const Signal& signal) {
+size_t SignalRing::bytes_of(const LearningSignal& signal) {
   return sizeof signal + signal.tokens.capacity() * sizeof(TokenId) + signal.scope.tenant.capacity() +
          signal.scope.session.capacity();
 }
 
 void SignalRing::drop_oldest() {
-  Signal& oldest = slots_[first_];
+  LearningSignal& oldest = slots_[first_];
   n_bytes_ -= bytes_of(oldest);
   if (lost_.size() < kMaxLost) lost_.push_back(std::move(oldest));
-  oldest = Signal();
+  oldest = LearningSignal();
   first_ = (first_ + 1) % slots_.size();
   --n_waiting_;
 }
 
-void SignalRing::put(Signal signal) {
+void SignalRing::put(LearningSignal signal) {
   const size_t n_bytes = bytes_of(signal);
   const std::lock_guard lock(mutex_);
   while (n_waiting_ == slots_.size() || (n_waiting_ > 0 && n_bytes_ + n_bytes > max_bytes_)) {
     drop_oldest();
     ++n_overwritten_;
   }
-  Signal& slot = slots_[(first_ + n_waiting_++) % slots_.size()];
+  LearningSignal& slot = slots_[(first_ + n_waiting_++) % slots_.size()];
   slot = std::move(signal);
   n_bytes_ += bytes_of(slot);
   ++n_put_;
 }
 
-std::optional<Signal> SignalRing::take() {
-  std::vector<Signal> lost;  // freed without the lock
+std::optional<LearningSignal> SignalRing::take() {
+  std::vector<LearningSignal> lost;  // freed without the lock
   lost.reserve(kMaxLost);
   const std::lock_guard lock(mutex_);
   std::swap(lost, lost_);
   if (n_waiting_ == 0) return std::nullopt;
-  Signal& oldest = slots_[first_];
+  LearningSignal& oldest = slots_[first_];
   n_bytes_ -= bytes_of(oldest);
-  std::optional<Signal> taken(std::move(oldest));
-  oldest = Signal();
+  std::optional<LearningSignal> taken(std::move(oldest));
+  oldest = LearningSignal();
   first_ = (first_ + 1) % slots_.size();
   --n_waiting_;
   return taken;
@@ -105,10 +106,10 @@ std::optional<Signal> SignalRing::take() {
 
 size_t SignalRing::forget(const std::string& tenant, const std::optional<std::string>& session) {
   const std::lock_guard lock(mutex_);
-  std::vector<Signal> kept;
+  std::vector<LearningSignal> kept;
   size_t n_forgotten = 0;
   for (; n_waiting_ > 0; --n_waiting_, first_ = (first_ + 1) % slots_.size()) {
-    Signal signal = std::exchange(slots_[first_], Signal());
+    LearningSignal signal = std::exchange(slots_[first_], LearningSignal());
     if (belongs(signal.scope, tenant, session)) {
       n_bytes_ -= bytes_of(signal);
       ++n_forgotten;
