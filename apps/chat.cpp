@@ -142,12 +142,14 @@ Result<Generation> Conversation::answer(GenerateParams params, Show show) {
   Treatment treatment;
   treatment.session = session_;
   ASSIGN_OR_RETURN(Stream stream,
-                   model_->model.engine().stream({std::move(request), std::move(params), treatment},
-                                                 [bell] { bell->ring(); }));
+                   model_->model.engine().stream(
+                       {std::move(request), std::move(params), treatment, options_.adapter},
+                       [bell] { bell->ring(); }));
   Generation generation = follow(stream, *bell, show);
   if (generation.error) return tl::unexpected<Error>(std::move(*generation.error));
   if (is_void(generation)) return generation;
   messages_.push_back({"assistant", generation.text, {}});
+  last_answer_ = generation.id;
   n_tokens_ = generation.n_prompt + generation.tokens.size();
   return generation;
 }
@@ -171,6 +173,22 @@ Result<Generation> Conversation::retry(const GenerateParams& params, Show show) 
   return generation;
 }
 
+Result<void> Conversation::judge(Signal signal) {
+  if (!last_answer_ || messages_.empty() || messages_.back().role != "assistant")
+    return fail(ErrorKind::kUsage, "chat.nothing_to_judge", "there is no answer of this dialogue to judge");
+  Sona* sona = model_->model.sona();
+  if (sona == nullptr) {
+    return fail(ErrorKind::kUsage, "learning.disabled",
+                "feedback: expected --learn record or --learn on, found off; nothing is kept");
+  }
+  const std::string correction = signal.correction;
+  Scope scope;
+  scope.session = session_;
+  RETURN_IF_ERROR(sona->feedback(*last_answer_, signal, scope));
+  if (!correction.empty()) messages_.back().content = correction;
+  return {};
+}
+
 // The same block at every turn: its pages are found in the prefix cache.
 Result<void> Conversation::consult_bank(const std::string& text) {
   Sona* sona = model_->model.sona();
@@ -183,6 +201,7 @@ void Conversation::clear() {
   messages_.clear();
   context_ = {};
   session_ = new_record_id().text();
+  last_answer_.reset();
   n_tokens_ = 0;
 }
 
@@ -231,7 +250,9 @@ Json generation_json(const Generation& generation, const ServedModel& model) {
   out["finish_reason"] = finish_reason_name(generation.finish_reason);
   out["model"] = model.label;
   out["seed"] = generation.seed;
-  out["adapter_generation"] = nullptr;
+  const bool adapted = !generation.adapter_hash.empty();
+  out["adapter_generation"] = adapted ? Json(generation.adapter_generation) : Json(nullptr);
+  out["adapter_hash"] = adapted ? Json(generation.adapter_hash) : Json(nullptr);
   out["usage"] = {{"prompt_tokens", generation.n_prompt},
                   {"completion_tokens", generation.tokens.size()},
                   {"total_tokens", generation.n_prompt + generation.tokens.size()},
@@ -278,6 +299,8 @@ std::string generation_stats(const Generation& generation) {
                       finish_reason_name(generation.finish_reason), generation.seed);
   if (generation.n_drafted > 0)
     text += fmt::format(" | drafted {}, accepted {}", generation.n_drafted, generation.n_accepted);
+  if (!generation.adapter_hash.empty())
+    text += fmt::format(" | learned weights {} ({:.8})", generation.adapter_generation, generation.adapter_hash);
   return text;
 }
 

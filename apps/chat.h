@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "load.h"
 #include "ruvltra/learning.h"
+#include "ruvltra/sona.h"
 
 namespace ruvltra {
 
@@ -26,6 +27,7 @@ class Conversation {
     bool parse_special = false;  // raw only: control-token strings become control tokens
     bool bank = false;  // what the model's bank knows about the first message joins the system message
     std::optional<std::string> system;
+    std::optional<uint64_t> adapter;  // Request::adapter
   };
   // Without a chat template in the file the conversation is raw; raw() tells. Errors: template.*.
   static Result<Conversation> make(ServedModel& model, Options options);
@@ -35,6 +37,10 @@ class Conversation {
   // it was stopped before the first token, the conversation is as before. A top_k that is no limit for this
   // vocabulary counts as off.
   Result<Generation> ask(const std::string& text, const GenerateParams& params, Show show);
+  // What somebody thinks of the last answer, told to the model's Sona. A correction takes the answer's place.
+  // Errors: chat.nothing_to_judge, learning.* (usage).
+  Result<void> judge(Signal signal);
+  Sona* sona() const { return model_->model.sona(); }
   // Answers the last message anew. Error: chat.nothing_to_retry (usage).
   Result<Generation> retry(const GenerateParams& params, Show show);
 
@@ -62,6 +68,7 @@ class Conversation {
   ContextBlock context_;               // chosen once, with the first message
   std::string session_;                // names the conversation among those that are recorded
   size_t n_tokens_ = 0;
+  std::optional<RequestId> last_answer_;  // the engine's name for the last message, if it made it
 };
 
 // The document of `run --json`; with log-probabilities if the generation has them.

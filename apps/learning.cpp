@@ -1,5 +1,6 @@
 #include "learning.h"
 
+#include <charconv>
 #include <cstdlib>
 
 #include "base/fail.h"
@@ -17,12 +18,38 @@ void add_data_dir_option(CLI::App& app, std::string& data_dir) {
 
 void add_learning_options(CLI::App& app, LearningOptions& options) {
   add_data_dir_option(app, options.data_dir);
-  app.add_option("--learn", options.learn, "record: keep answers as trajectories; off: keep nothing")
-      ->check(one_of({"off", "record"}))
+  app.add_option("--learn", options.learn,
+                 "on: answer with what was learned, and learn from feedback; record: keep answers as "
+                 "trajectories; off: keep nothing")
+      ->check(one_of({"off", "record", "on"}))
       ->type_name("MODE")
       ->group("Learning");
   app.add_flag("--bank", options.bank, "Put what the bank knows about the first message before the dialogue")
       ->group("Learning");
+  app.add_option("--adapter", options.adapter,
+                 "With --learn on: the generation of learned weights that answers; none is the model as it is")
+      ->type_name("latest|none|N")
+      ->group("Learning");
+}
+
+Result<std::optional<uint64_t>> adapter_of(const LearningOptions& options) {
+  if (options.adapter == "latest") return std::nullopt;
+  if (options.adapter == "none") return 0;
+  uint64_t number = 0;
+  const char* end = options.adapter.data() + options.adapter.size();
+  const auto [stop, error] = std::from_chars(options.adapter.data(), end, number);
+  if (error == std::errc() && stop == end && number > 0) return number;
+  return fail(ErrorKind::kUsage, "option.adapter", "--adapter: expected latest, none or a generation, found {}",
+              ruvltra::quoted(options.adapter));
+}
+
+std::string learning_line(const LearningReport& report) {
+  const std::string measured =
+      fmt::format("NLL {:.4f} -> {:.4f} on {} held-out tokens, canary {:+.2f} % and KL {:.4f}",
+                  report.nll_before, report.nll_after, report.n_held_out_tokens, 100 * report.canary_rise,
+                  report.canary_kl);
+  if (report.accepted) return fmt::format("published generation {}: {}", report.generation, measured);
+  return fmt::format("not published: {}{}{}", report.reason, report.detail.empty() ? "" : ": ", report.detail);
 }
 
 Result<std::filesystem::path> resolve_data_dir(const std::string& data_dir) {
@@ -41,7 +68,9 @@ Result<void> apply_learning(const LearningOptions& options, const std::string& p
   const MediumConfig preset = MediumConfig::preset(variant);
   config.sona_hooks = preset.sona_hooks;
   config.sona_config = preset.sona_config;
-  config.sona_config.learn = options.learn == "record" ? LearnMode::kRecord : LearnMode::kOff;
+  config.sona_config.learn = options.learn == "on"       ? LearnMode::kOn
+                             : options.learn == "record" ? LearnMode::kRecord
+                                                         : LearnMode::kOff;
   config.enable_reasoning_bank = true;
   config.enable_agent_routing = preset.enable_agent_routing;
   ASSIGN_OR_RETURN(config.data_dir, resolve_data_dir(options.data_dir));

@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 #include "load.h"
@@ -14,17 +15,24 @@ namespace ruvltra {
 
 struct LearningOptions {
   std::string data_dir;       // empty = default_data_dir()
-  std::string learn = "off";  // off, record
+  std::string learn = "off";  // off, record, on
+  std::string adapter = "latest";  // latest, none, or a generation
   bool bank = false;
 };
 
 // --data-dir
 void add_data_dir_option(CLI::App& app, std::string& data_dir);
-// --data-dir, --learn, --bank
+// --data-dir, --learn, --bank, --adapter
 void add_learning_options(CLI::App& app, LearningOptions& options);
 
 // $XDG_DATA_HOME/ruvltra, or ~/.local/share/ruvltra. Error: option.data_dir if neither is set.
 Result<std::filesystem::path> resolve_data_dir(const std::string& data_dir);
+
+// "published generation 3: NLL 4.012 -> 3.870 on 1,280 held-out tokens ..." or why not.
+std::string learning_line(const LearningReport& report);
+
+// Request::adapter of the option. Error: option.adapter.
+Result<std::optional<uint64_t>> adapter_of(const LearningOptions& options);
 
 // Hooks and learning settings of a profile, and the folder.
 Result<void> apply_learning(const LearningOptions& options, const std::string& profile, MediumConfig& config);

@@ -8,6 +8,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "console.h"
+#include "learning.h"
 #include "line_reader.h"
 #include "settings.h"
 
@@ -52,6 +53,9 @@ class Repl {
   Result<void> set_profile(const std::string& name);
   Result<void> save(const std::string& path);
   Result<void> load(const std::string& path);
+  Result<void> judge(bool good);
+  Result<void> fix(std::string text);
+  Result<void> learn();
   void show() const;
   void help();
 
@@ -174,6 +178,39 @@ Result<void> Repl::load(const std::string& path) {
   return {};
 }
 
+Result<void> Repl::judge(bool good) {
+  Signal signal;
+  signal.success = good;
+  signal.accepted = good;
+  RETURN_IF_ERROR(conversation_.judge(std::move(signal)));
+  print_note(good ? "noted: a good answer" : "noted: not a good answer");
+  return {};
+}
+
+// The text after the command, or the next message.
+Result<void> Repl::fix(std::string text) {
+  if (text.empty()) {
+    print_note("the answer as it should have been:");
+    if (!read_message(text)) return {};
+  }
+  if (text.find_first_not_of(" \t\n") == std::string::npos)
+    return fail(ErrorKind::kUsage, "repl.fix", "/fix: expected the answer as it should have been");
+  Signal signal;
+  signal.correction = std::move(text);
+  RETURN_IF_ERROR(conversation_.judge(std::move(signal)));
+  print_note("noted: the answer was corrected");
+  return {};
+}
+
+Result<void> Repl::learn() {
+  Sona* sona = conversation_.sona();
+  if (sona == nullptr)
+    return fail(ErrorKind::kUsage, "learning.disabled", "/learn: expected --learn on, found off");
+  ASSIGN_OR_RETURN(const LearningReport report, sona->learn());
+  print_note(learning_line(report));
+  return {};
+}
+
 void Repl::show() const {
   const MediumConfig& config = served_.model.config();
   std::string out =
@@ -218,6 +255,15 @@ std::map<std::string, Repl::Command> Repl::commands() {
       {"/show",
        {"", "model and settings",
         [this](const std::string&) -> Result<void> { return show(), Result<void>(); }}},
+      {"/good",
+       {"", "the last answer was good: more like it", [this](const std::string&) { return judge(true); }}},
+      {"/bad", {"", "the last answer was not good", [this](const std::string&) { return judge(false); }}},
+      {"/fix",
+       {"[TEXT]", "the last answer as it should have been; without TEXT it is asked for",
+        [this](const auto& a) { return fix(a); }}},
+      {"/learn",
+       {"", "learn now from what was judged, instead of in the background",
+        [this](const std::string&) { return learn(); }}},
       {"/retry", {"", "another answer to the last message", [this](const std::string&) { return retry(); }}},
       {"/save", {"FILE", "write the conversation", [this](const auto& a) { return save(a); }}},
       {"/load", {"FILE", "read a conversation", [this](const auto& a) { return load(a); }}},

@@ -105,6 +105,7 @@ Result<int> run(Options& options) {
       }));
   if (learns) RETURN_IF_ERROR(start_sona(served.model, !options.model.no_progress));
   options.chat.bank = options.learning.bank;
+  ASSIGN_OR_RETURN(options.chat.adapter, adapter_of(options.learning));
   for (const std::string& warning : served.model.warnings()) print_warning(warning);
   GenerateParams& params = options.sampling.params;
   params.n_logprobs = options.logprobs;
@@ -137,7 +138,8 @@ void add_run_verb(Program& program) {
                        "  ruvltra run --json --logprobs 3 \"Hello\"\n"
                        "  ruvltra run -m model.gguf --draft small.gguf --stats \"Tell me a story.\"\n"
                        "  ruvltra run --spec ngram \"Correct this text:\" < letter.txt\n"
-                       "  ruvltra run --learn record --bank \"Write the release notes.\"\n",
+                       "  ruvltra run --learn record --bank \"Write the release notes.\"\n"
+                       "  ruvltra run --learn on\n",
                        [options] { return run(*options); });
   options->sampling.params.max_tokens = -1;
   options->repl.settings = &app;

@@ -1,6 +1,7 @@
 #include "ruvltra/sona.h"
 
 #include "base/fail.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "console.h"
 #include "learning.h"
@@ -15,7 +16,8 @@ namespace {
 struct Options {
   std::string action;
   std::string folder;
-  std::string tenant;
+  std::string tenant, session;
+  std::optional<uint64_t> to;
   std::string profile = "base";
   ModelOptions model;
   LearningOptions learning;
@@ -25,7 +27,51 @@ struct Options {
 Scope scope_of(const Options& options) {
   Scope scope;
   if (!options.tenant.empty()) scope.tenant = options.tenant;
+  scope.session = options.session;
   return scope;
+}
+
+std::string whose(const Scope& scope) {
+  if (scope.tenant.empty()) return "everybody";
+  return scope.session.empty() ? scope.tenant : fmt::format("{}/{}", scope.tenant, scope.session);
+}
+
+Json generation_row(const GenerationInfo& info) {
+  return {{"tenant", info.scope.tenant}, {"session", info.scope.session}, {"number", info.number},
+          {"hash", info.hash},           {"parent", info.parent},         {"reason", info.reason},
+          {"time_us", info.time_us}};
+}
+
+Json report_json(const LearningReport& report) {
+  return {{"loop", report.loop},
+          {"accepted", report.accepted},
+          {"reason", report.reason},
+          {"detail", report.detail},
+          {"generation", report.generation},
+          {"nll_before", report.nll_before},
+          {"nll_after", report.nll_after},
+          {"gain_lower_bound", report.gain_lower_bound},
+          {"canary_rise", report.canary_rise},
+          {"canary_kl", report.canary_kl},
+          {"delta_p999", report.delta_p999},
+          {"train_tokens", report.n_train_tokens},
+          {"held_out_tokens", report.n_held_out_tokens}};
+}
+
+// One line of a table of generations.
+void print_generation(const GenerationInfo& info) {
+  print("{:<20} {:>6}  {:.12}  from {:<6} {}\n", whose(info.scope), info.number, info.hash, info.parent,
+        info.reason);
+}
+
+// What became of a command that published something.
+Result<int> tell(const GenerationInfo& info, bool json) {
+  if (json) {
+    print("{}\n", to_json(generation_row(info)));
+  } else {
+    print_generation(info);
+  }
+  return kExitOk;
 }
 
 // Reads beside whoever owns the folder; no model is needed.
@@ -34,6 +80,7 @@ Result<int> status(const Options& options) {
   ASSIGN_OR_RETURN(const Variant variant, parse_variant(options.profile));
   const MediumConfig preset = MediumConfig::preset(variant);
   StoreStats stats;
+  std::vector<GenerationInfo> live;
   std::vector<DamagedRow> damaged;
   std::error_code ignored;
   const bool exists = std::filesystem::exists(folder / "learn.db", ignored);
@@ -44,6 +91,18 @@ Result<int> status(const Options& options) {
     RETURN_IF_ERROR(store->verify());
     damaged = store->damaged();  // those that opening found, too
     stats = store->stats();
+    ASSIGN_OR_RETURN(const auto scopes, store->scopes());
+    for (const auto& [tenant, session] : scopes) {
+      ASSIGN_OR_RETURN(const auto last, store->live(tenant, session));
+      if (!last) continue;
+      live.push_back({.scope = {tenant, session},
+                      .number = last->number,
+                      .hash = to_hex(last->content),
+                      .parent = last->parent,
+                      .reason = last->reason,
+                      .report = last->report,
+                      .time_us = last->created_us});
+    }
   }
   const auto index_bytes = std::filesystem::file_size(folder / "bank.rvc", ignored);
   const bool has_index = !ignored;
@@ -51,13 +110,16 @@ Result<int> status(const Options& options) {
   if (options.json) {
     Json out;
     out["mode"] = nullptr;  // that of whoever runs, which a file does not tell
-    out["generation"] = nullptr;
-    out["updates"] = {{"accepted", nullptr}, {"rejected", nullptr}};
-    out["delta_nll"] = out["rel_norm"] = nullptr;
+    out["generations"] = Json::array();
+    for (const GenerationInfo& info : live) {
+      Json row = generation_row(info);
+      const auto report = parse_json(info.report.empty() ? "{}" : info.report, "report");
+      row["report"] = report ? *report : Json(nullptr);
+      out["generations"].push_back(std::move(row));
+    }
     out["bank"] = {{"rows", stats.n_patterns}, {"capacity", capacity}};
     out["index"] = {{"state", has_index ? "file" : "none"},
                     {"bytes", has_index ? Json(index_bytes) : Json(nullptr)}};
-    out["frozen"] = nullptr;
     out["trajectories"] = stats.n_trajectories;
     out["feedback"] = stats.n_feedback;
     out["decisions"] = stats.n_decisions;
@@ -74,7 +136,8 @@ Result<int> status(const Options& options) {
         has_index ? fmt::format("file of {} bytes", index_bytes) : std::string("not written yet"));
   print("feedback      {}\n", stats.n_feedback);
   print("decisions     {}\n", stats.n_decisions);
-  print("adapters      not built yet: nothing changes the model's weights or logits\n");
+  print("adapters      {}\n", live.empty() ? "none published: answers are the model's own" : "");
+  for (const GenerationInfo& info : live) print_generation(info);
   for (const DamagedRow& row : damaged)
     print_warning(
         fmt::format("{} row {}: {}; it is set aside and never served", row.table, row.row, row.what));
@@ -82,8 +145,11 @@ Result<int> status(const Options& options) {
 }
 
 Result<int> learn(const Options& options, Sona& sona) {
-  ASSIGN_OR_RETURN(const HeadReport head, sona.train_head(scope_of(options)));
-  ASSIGN_OR_RETURN(const ConsolidateReport bank, sona.pattern_bank().consolidate());
+  const Scope scope = scope_of(options);
+  ASSIGN_OR_RETURN(const BackgroundReport background, sona.run_background(scope));
+  ASSIGN_OR_RETURN(const DeepReport deep, sona.run_deep(scope));
+  const HeadReport& head = background.head;
+  const ConsolidateReport& bank = deep.bank;
   if (options.json) {
     print("{}\n", to_json(Json{{"head",
                                 {{"accepted", head.accepted},
@@ -100,7 +166,9 @@ Result<int> learn(const Options& options, Sona& sona) {
                                  {"pruned", bank.n_pruned},
                                  {"clusters", bank.n_clusters},
                                  {"recall_before", bank.recall_before},
-                                 {"recall_after", bank.recall_after}}}}));
+                                 {"recall_after", bank.recall_after}}},
+                               {"adapter", report_json(background.adapter)},
+                               {"sessions", report_json(deep.adapter)}}));
     return kExitOk;
   }
   print("router head   {} outcomes, {} new: {}\n", head.n_outcomes, head.n_new,
@@ -109,19 +177,63 @@ Result<int> learn(const Options& options, Sona& sona) {
                       : head.reason);
   print("bank          {} items -> {}: {} merged, {} pruned, {} clusters\n", bank.n_before, bank.n_after,
         bank.n_merged, bank.n_pruned, bank.n_clusters);
+  print("adapter       {}\n", learning_line(background.adapter));
+  print("sessions      {}\n", learning_line(deep.adapter));
+  return kExitOk;
+}
+
+// Files of text to write like, then the loop that learns from them.
+Result<int> teach(const Options& options, Sona& sona) {
+  constexpr uint64_t kMaxTextBytes = uint64_t{64} << 20;
+  ASSIGN_OR_RETURN(const std::string text, read_text_file(options.folder, kMaxTextBytes));
+  ASSIGN_OR_RETURN(const size_t n_tokens, sona.teach(text, scope_of(options)));
+  ASSIGN_OR_RETURN(const LearningReport report, sona.learn(scope_of(options)));
+  if (options.json) {
+    Json out = report_json(report);
+    out["tokens"] = n_tokens;
+    print("{}\n", to_json(out));
+  } else {
+    print("{} tokens read; {}\n", n_tokens, learning_line(report));
+  }
+  return kExitOk;
+}
+
+Result<int> history(const Options& options, const Sona& sona) {
+  const auto kept = sona.history(scope_of(options));
+  if (options.json) {
+    Json rows = Json::array();
+    for (const GenerationInfo& info : kept) rows.push_back(generation_row(info));
+    print("{}\n", to_json(rows));
+    return kExitOk;
+  }
+  if (kept.empty()) print("nothing was published for {}\n", whose(scope_of(options)));
+  for (const GenerationInfo& info : kept) print_generation(info);
   return kExitOk;
 }
 
 Result<int> sona(const Options& options) {
-  const bool needs_folder = options.action == "export" || options.action == "import";
+  const bool needs_folder =
+      options.action == "export" || options.action == "import" || options.action == "teach";
   if (needs_folder == options.folder.empty()) {
     return fail(ErrorKind::kUsage, "sona.folder", "sona {}: expected {}, found {}", options.action,
-                needs_folder ? "a folder" : "no further argument",
+                needs_folder ? "a folder or file" : "no further argument",
                 options.folder.empty() ? "none" : ruvltra::quoted(options.folder));
   }
   if (options.action == "status") return status(options);
-  ASSIGN_OR_RETURN(LearningModel model, load_learning(options.model, options.learning, options.profile));
+  LearningOptions learning = options.learning;
+  learning.learn = "on";
+  ASSIGN_OR_RETURN(LearningModel model, load_learning(options.model, learning, options.profile));
   if (options.action == "learn") return learn(options, *model.sona);
+  if (options.action == "teach") return teach(options, *model.sona);
+  if (options.action == "history") return history(options, *model.sona);
+  if (options.action == "rollback") {
+    ASSIGN_OR_RETURN(const auto info, model.sona->rollback(scope_of(options), options.to));
+    return tell(info, options.json);
+  }
+  if (options.action == "reset") {
+    ASSIGN_OR_RETURN(const auto info, model.sona->reset(scope_of(options)));
+    return tell(info, options.json);
+  }
   if (options.action == "export") {
     const auto tenant = options.tenant.empty() ? std::nullopt : std::optional(options.tenant);
     RETURN_IF_ERROR(model.sona->export_to(options.folder, tenant));
@@ -144,15 +256,20 @@ void add_sona_verb(Program& program) {
   CLI::App& app = program.add_verb("sona", "What was learned: look at it, work on it, take it elsewhere",
                                    "  ruvltra sona status\n"
                                    "  ruvltra sona learn\n"
+                                   "  ruvltra sona teach letters.txt\n"
+                                   "  ruvltra sona history\n"
+                                   "  ruvltra sona rollback --to 2\n"
                                    "  ruvltra sona export backup/\n"
                                    "  ruvltra sona import backup/ --data-dir /var/lib/ruvltra\n",
                                    [options] { return sona(*options); });
   app.add_option("action", options->action,
-                 "status; learn = train the router, tidy the bank; export FOLDER; import FOLDER")
+                 "status; learn = run every loop now; teach FILE = learn to write like it; history; rollback; "
+                 "reset = the model as it was; export FOLDER; import FOLDER")
       ->required()
       ->configurable(false)
-      ->check(one_of({"status", "learn", "export", "import"}));
-  app.add_option("folder", options->folder, "export: a new folder; import: one that export wrote")
+      ->check(one_of({"status", "learn", "teach", "history", "rollback", "reset", "export", "import"}));
+  app.add_option("folder", options->folder,
+                 "export: a new folder; import: one that export wrote; teach: a text file")
       ->configurable(false);
   add_model_options(app, options->model);
   add_data_dir_option(app, options->learning.data_dir);
@@ -160,8 +277,11 @@ void add_sona_verb(Program& program) {
       ->check(one_of({"base", "coder", "agent"}))
       ->type_name("NAME");
   app.add_option("--tenant", options->tenant,
-                 "Whose: export is of all without it, import and learn of \"local\"")
+                 "Whose: export is of all without it, everything else of \"local\"")
       ->type_name("NAME");
+  app.add_option("--session", options->session, "Of one conversation of the tenant")->type_name("NAME");
+  app.add_option("--to", options->to, "rollback: the generation to go back to, instead of the parent")
+      ->type_name("N");
   app.add_flag("--json", options->json, "One JSON document on stdout");
 }
 

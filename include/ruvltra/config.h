@@ -55,6 +55,14 @@ struct SonaHooks {
 // off: feedback is stored, nothing else. record: own answers are stored too. on: adapters learn.
 enum class LearnMode { kOff, kRecord, kOn };
 
+// What learned weights must hold before they answer anybody (docs/learning.md): on canary texts, against the
+// model as it is, and of the size of the change. An operator's setting; no request can widen it.
+struct SonaGates {
+  float max_canary_rise = 0.005f;  // 0..1, of the canary's NLL, relative
+  float max_drift = 0.02f;         // 0..10 nat per token, KL(model as it is || learned)
+  float max_delta_ratio = 0.05f;   // 0..1, 99.9th percentile of |delta| / |h|
+};
+
 struct SonaConfig {
   LearnMode learn = LearnMode::kOff;
   int micro_lora_rank = 4;           // 1..16
@@ -65,6 +73,7 @@ struct SonaConfig {
   size_t record_mb = 64;             // 1..4096 MiB
   int grad_top_k = 256;              // 32..vocab_size
   int keep_generations = 16;         // 2..1024
+  SonaGates gates;
 };
 
 // How many requests share the machine, and how.

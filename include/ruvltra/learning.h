@@ -6,6 +6,7 @@
 #include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -175,6 +176,47 @@ struct BankStatus {
   size_t index_rows = 0;
   uint64_t n_rebuilds = 0;
   std::string last_rejected = {};  // why the last index file was not taken
+};
+
+// Learned weights of a scope: immutable, named by the hash of their content.
+struct GenerationInfo {
+  Scope scope = {"", ""};  // whose they are; both empty: everybody's
+  uint64_t number = 0;     // ascending within a scope; 0: nothing was ever published, the model as it is
+  std::string hash = {};   // 64 hexadecimal digits; all zero: the model as it is
+  uint64_t parent = 0;     // what rollback() goes back to
+  std::string reason = {}; // "instant", "background", "deep", "import", "merge", "rollback", "reset", "operator"
+  std::string report = {}; // JSON: what was measured before it was published
+  int64_t time_us = 0;
+};
+
+// One attempt to publish: what was measured, never what was intended. NLL in nat per token.
+struct LearningReport {
+  Scope scope = {};
+  std::string loop = {};  // "instant", "background", "deep"
+  bool accepted = false;
+  std::string reason = {};  // of a refusal, for counters: "G1 evidence", "no data", "frozen", ...
+  std::string detail = {};  // of a refusal, for people
+  uint64_t generation = 0;  // published
+  std::string hash = {};
+  double update_norm = 0;                 // |B published - B live|
+  double nll_before = 0, nll_after = 0;   // held out; prequential in the instant loop
+  double gain_lower_bound = 0;            // 95 %, one-sided
+  double canary_kl = 0, canary_rise = 0;  // nat; relative
+  double delta_p999 = 0;                  // 99.9th percentile of |delta| / |h|
+  size_t n_train_tokens = 0, n_held_out_tokens = 0;
+  int64_t time_us = 0;
+};
+
+struct AdapterStatus {
+  bool learns = false;                       // SonaConfig::learn is on
+  std::vector<GenerationInfo> live = {};     // of every scope that has one
+  std::map<std::string, uint64_t> counters = {};  // by effect, or reason of a refusal
+  std::vector<LearningReport> reports = {};  // the latest, newest first
+  size_t n_waiting = 0;                      // signals
+  uint64_t n_signals = 0, n_overwritten = 0;
+  size_t n_canary_tokens = 0;
+  std::vector<std::string> notes = {};  // what was damaged, or made anew
+  std::string last_error = {};
 };
 
 struct DeleteReport {

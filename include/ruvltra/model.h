@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,6 +18,7 @@
 #include "ruvltra/config.h"
 #include "ruvltra/engine.h"
 #include "ruvltra/error.h"
+#include "ruvltra/learning.h"
 #include "ruvltra/types.h"
 
 namespace ruvltra {
@@ -91,10 +93,12 @@ class MediumModel {
   // That sampling, to start from.
   GenerateParams default_params() const;
 
-  // Logits of every token of a fresh sequence. `positions`, if given, must be 0, 1, 2, ... Errors:
+  // Logits of every token of a fresh sequence. `positions`, if given, must be 0, 1, 2, ... `learned`:
+  // with the learned weights that are live for it; absent: the model as it is. Errors:
   // request.empty_prompt, request.too_long, request.token, request.positions, memory.limit
   // (n_tokens x n_vocab x 4 bytes are not there), memory.exhausted, engine.stopped.
-  Result<Logits> forward(std::span<const TokenId> tokens, std::span<const int> positions = {});
+  Result<Logits> forward(std::span<const TokenId> tokens, std::span<const int> positions = {},
+                         const std::optional<Scope>& learned = {});
 
   // The residual stream after `layer` (-1: the last one), pooled over the text: (d_model), not normalised.
   // Layers after it are not computed. Errors: as forward(); request.layer.

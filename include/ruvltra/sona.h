@@ -34,6 +34,7 @@ struct Signal {
   std::optional<double> quality = {};  // 0..1
   std::optional<bool> success = {};    // true is quality 1, false 0
   std::string correction = {};         // the text that should have been the answer
+  bool accepted = false;               // the answer was taken as it is: its text is worth learning
   QualitySource source = QualitySource::kPerson;
   std::string feedback_id = {};  // makes it idempotent: the same again is nothing new
 };
@@ -101,11 +102,23 @@ struct SonaStatus {
 
   BankStatus bank;
   RouterStatus router;
+  AdapterStatus adapters;
+};
+
+// What the background and the deep loop did.
+struct BackgroundReport {
+  HeadReport head;
+  LearningReport adapter;
+};
+struct DeepReport {
+  ConsolidateReport bank;
+  LearningReport adapter;  // of the sessions' adapters merged
 };
 
 struct ImportReport {
   size_t n_records = 0;
   size_t n_agents = 0;
+  uint64_t generation = 0;  // of learned weights, if there were any
 };
 
 // Thread safety: all functions from any thread.
@@ -124,8 +137,9 @@ class Sona {
   Result<Trajectory> trajectory(const TrajectoryId& id, const Scope& scope = {}) const;
 
   // About an answer that was recorded by itself (RequestId of this process, Generation::id), or a trajectory.
-  // A correction becomes a bank item. Errors: learning.not_found, learning.quality, learning.signal (nothing
-  // said, or success against quality), store.conflict.
+  // A correction becomes a bank item. Where adapters learn, they get a correction, an accepted answer and a
+  // quality as signals; nothing waits for them. Errors: learning.not_found, learning.quality, learning.signal
+  // (nothing said, or success against quality), store.conflict.
   Result<void> feedback(RequestId id, const Signal& signal, const Scope& scope = {}, int choice = 0);
   Result<void> feedback(const TrajectoryId& id, const Signal& signal, const Scope& scope = {});
   // The trajectory an answer was recorded as. Waits for the recorder. Error: learning.not_found.
@@ -142,12 +156,35 @@ class Sona {
   // Says that another kind of work begins: what was learned before is anchored.
   Result<void> begin_task(const Scope& scope, std::string name);
 
+  // Text to write like: a signal for adapters, piece by piece. How many tokens. Waits while the queue is full.
+  // Errors: learning.disabled (SonaConfig::learn is not on), learning.empty_text.
+  Result<size_t> teach(std::string_view text, const Scope& scope = {});
+  // Works off what waits, then tries to publish: a session by its instant loop, a tenant by its background
+  // loop. A refusal is a report, not an error. Errors: learning.disabled, store.*, file.*.
+  Result<LearningReport> learn(const Scope& scope = {});
+  // The loops, whatever their triggers say: router head and tenant adapter; bank upkeep and merged sessions.
+  Result<BackgroundReport> run_background(const Scope& scope = {});
+  Result<DeepReport> run_deep(const Scope& scope = {});
+
+  // Learned weights: session, else tenant, else everybody's. Errors of what follows: learning.disabled,
+  // learning.not_found, store.*, file.*.
+  GenerationInfo live(const Scope& scope = {}) const;
+  std::vector<GenerationInfo> history(const Scope& scope = {}) const;  // of the scope itself, newest first
+  // A new number for an older generation, the same bits; absent: the parent of the live one.
+  Result<GenerationInfo> rollback(const Scope& scope = {}, std::optional<uint64_t> to = {});
+  Result<GenerationInfo> reset(const Scope& scope = {});  // the model as it is
+  // One RVC1 file, for this model alone. Import passes the gates on drift and norm first
+  // (learning.gate_rejected).
+  Result<void> export_adapter(const std::filesystem::path& file, const Scope& scope = {}) const;
+  Result<GenerationInfo> import_adapter(const std::filesystem::path& file, const Scope& scope = {});
+
   // Everything of the tenant goes: rows, index, router, backups. Of one of its sessions: the trajectories and
   // their feedback, and the bank items that came from them alone. Answers still being made are recorded when
   // they end: stop them first.
   Result<DeleteReport> delete_data(const std::string& tenant, const std::optional<std::string>& session = {});
 
-  // manifest.json (with the SHA-256 of the others), bank.jsonl, agents.json. Import verifies all of it before
+  // manifest.json (with the SHA-256 of the others), bank.jsonl, agents.json, and the tenant's learned weights
+  // as adapter.rvc1. Import verifies all of it before
   // anything changes, and takes records into the tenant given.
   Result<void> export_to(const std::filesystem::path& folder, const std::optional<std::string>& tenant = {});
   Result<ImportReport> import_from(const std::filesystem::path& folder, const Scope& scope = {});

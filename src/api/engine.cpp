@@ -143,14 +143,18 @@ Result<Stream> Engine::stream(Request request, std::function<void()> on_ready) {
   ModelParts& parts = impl_->parts;
   if (parts.loop->observed() && request.treatment.task.empty())
     request.treatment.task = task_of(request.prompt);
+  ASSIGN_OR_RETURN(PinnedGeneration adapter, parts.adapters.pin(request.treatment, request.adapter));
   ASSIGN_OR_RETURN(auto tokens, parts.tokens_of(std::move(request.prompt)));
-  ASSIGN_OR_RETURN(EngineLoop::Ticket ticket, parts.loop->submit(std::move(tokens), request.params,
-                                                                 request.treatment, std::move(on_ready)));
+  ASSIGN_OR_RETURN(EngineLoop::Ticket ticket,
+                   parts.loop->submit(std::move(tokens), request.params, request.treatment,
+                                      std::move(on_ready), std::move(adapter.view)));
   const auto n = static_cast<size_t>(request.params.n);
   Generation empty;
   empty.id = ticket.id;
   empty.seed = ticket.seed;
   empty.n_prompt = ticket.n_prompt;
+  empty.adapter_generation = adapter.number;
+  empty.adapter_hash = std::move(adapter.hash);
   return Stream(std::unique_ptr<Stream::Impl>(
       new Stream::Impl{.loop = parts.loop.get(),
                        .tokenizer = &parts.tokenizer,

@@ -15,15 +15,17 @@
 namespace ruvltra {
 
 // complete(in, begin) says what a step beginning with token `begin` gives; done(begin, n) takes it. Only the
-// first n_layers layers get room. Errors: memory.exhausted, engine.stopped.
+// first n_layers layers get room. `adapter` is of the wanted rows. Errors: memory.exhausted, engine.stopped.
 template <class Complete, class Done>
 Result<void> fresh_pass(ModelParts& parts, std::span<const TokenId> tokens, size_t n_layers,
-                        SingleSequence::Rows rows, Complete&& complete, Done&& done) {
+                        SingleSequence::Rows rows, Complete&& complete, Done&& done,
+                        const AdapterView* adapter = nullptr) {
   ModelShape shape = parts.weights.shape;
   shape.n_layers = n_layers;  // layers that are not computed need no room
   const size_t n_pages = KvPool::pages_for(tokens.size());
   ASSIGN_OR_RETURN(KvPool kv, KvPool::make(shape, parts.config.paged_config.kv_type, n_pages));
   SingleSequence sequence(0, n_pages);
+  sequence.set_adapter(adapter);
   return parts.loop->between_steps([&](Runner& runner) {
     const size_t begin = sequence.n_tokens();
     const size_t n = std::min(tokens.size() - begin, parts.loop->piece_rows());

@@ -104,7 +104,7 @@ Result<Generation> MediumModel::Impl::generate(Prompt prompt, const GeneratePara
   if (params.n != 1) {
     return refuse("request.n", "n: expected 1, found {}; Engine::stream gives several answers", params.n);
   }
-  ASSIGN_OR_RETURN(Stream stream, engine->stream({std::move(prompt), params, {}}));
+  ASSIGN_OR_RETURN(Stream stream, engine->stream({std::move(prompt), params, {}, {}}));
   Generation generation = std::move(stream.wait().front());
   if (generation.error) return tl::unexpected<Error>(std::move(*generation.error));
   return generation;
@@ -141,7 +141,8 @@ Result<void> MediumModel::Impl::check_tokens(std::span<const TokenId> tokens) co
   return check_ids(tokens, parts->config.vocab_size);
 }
 
-Result<Logits> MediumModel::forward(std::span<const TokenId> tokens, std::span<const int> positions) {
+Result<Logits> MediumModel::forward(std::span<const TokenId> tokens, std::span<const int> positions,
+                                    const std::optional<Scope>& learned) {
   RETURN_IF_ERROR(impl_->check_tokens(tokens));
   for (size_t t = 0; t < std::max(positions.size(), tokens.size()) && !positions.empty(); ++t) {
     if (positions.size() == tokens.size() && positions[t] == static_cast<int>(t)) continue;
@@ -158,13 +159,20 @@ Result<Logits> MediumModel::forward(std::span<const TokenId> tokens, std::span<c
   logits.n_tokens = tokens.size();
   logits.n_vocab = shape.n_vocab;
   logits.values.resize(tokens.size() * shape.n_vocab);
+  PinnedGeneration adapter;
+  if (learned) {
+    Treatment treatment;
+    treatment.tenant = learned->tenant;
+    treatment.session = learned->session;
+    ASSIGN_OR_RETURN(adapter, impl_->parts->adapters.pin(treatment, {}));
+  }
   RETURN_IF_ERROR(fresh_pass(
       *impl_->parts, tokens, shape.n_layers, SingleSequence::Rows::kAll,
       [&](StepInput& in, size_t begin) {
         return StepOutput{
             .logits = std::span(logits.values).subspan(begin * shape.n_vocab, in.n_tokens() * shape.n_vocab)};
       },
-      [](size_t, size_t) {}));
+      [](size_t, size_t) {}, adapter.view.get()));
   return logits;
 }
 

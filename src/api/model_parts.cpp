@@ -25,10 +25,6 @@ void apply_shape(const ModelShape& shape, MediumConfig& config) {
 // What a configuration asks for beyond its variant must be there.
 Result<void> check_built(const MediumConfig& config) {
   const MediumConfig preset = MediumConfig::preset(config.variant);
-  if (config.sona_config.learn == LearnMode::kOn) {
-    return fail(ErrorKind::kUnsupported, "config.not_built",
-                "config.sona_config.learn: expected off or record, adapters do not learn in this version");
-  }
   const std::pair<const char*, bool> asked[] = {
       {"use_paged_attention", config.use_paged_attention != preset.use_paged_attention},
       {"use_flash_attention", config.use_flash_attention != preset.use_flash_attention},
@@ -132,6 +128,7 @@ Result<std::unique_ptr<ModelParts>> ModelParts::load(const std::filesystem::path
                                                    .weights = std::move(ready.weights),
                                                    .draft = {},
                                                    .warnings = {warnings.begin(), warnings.end()},
+                                                   .adapters = {},
                                                    .loop = nullptr});
   if (draft) {
     ASSIGN_OR_RETURN(parts->draft, draft->load(ready.ctx, options));
@@ -139,6 +136,16 @@ Result<std::unique_ptr<ModelParts>> ModelParts::load(const std::filesystem::path
   }
   ASSIGN_OR_RETURN(parts->loop, EngineLoop::start(ready.ctx, parts->weights, parts->tokenizer, loop));
   return parts;
+}
+
+Result<PinnedGeneration> AdapterSource::pin(const Treatment& treatment,
+                                            std::optional<uint64_t> number) const {
+  if (number == 0) return PinnedGeneration();
+  const std::shared_lock lock(mutex_);
+  if (pin_) return pin_(treatment, number);
+  if (!number) return PinnedGeneration();
+  return fail(ErrorKind::kUsage, "learning.not_found",
+              "adapter: expected a kept generation, found {}, and nothing is learned here", *number);
 }
 
 Result<std::vector<TokenId>> ModelParts::tokens_of(std::span<const ChatMessage> messages) const {

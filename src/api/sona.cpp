@@ -35,9 +35,9 @@ Result<void> check_feedback_id(std::string_view id) {
 
 Result<void> check_signal(const Signal& signal) {
   const auto quality = quality_of(signal);
-  if (!quality && signal.correction.empty()) {
+  if (!quality && signal.correction.empty() && !signal.accepted) {
     return fail(ErrorKind::kUsage, "learning.signal",
-                "feedback: expected a quality, a success or a correction, found none");
+                "feedback: expected a quality, a success, an acceptance or a correction, found none");
   }
   if (quality && !(*quality >= 0 && *quality <= 1))
     return fail(ErrorKind::kUsage, "learning.quality", "quality: expected 0..1, found {}", *quality);
@@ -98,11 +98,9 @@ Result<TrajectoryId> Sona::trajectory_of(RequestId id, const Scope& scope, int c
                 "recorded answer: expected learning to be record, found off; nothing is recorded");
   }
   flush();
-  const std::lock_guard lock(parts_->recorded.mutex);
-  const auto found = parts_->recorded.by_request.find({id, choice});
-  if (found == parts_->recorded.by_request.end() || found->second.first != scope.tenant)
-    return not_found("recorded answer");
-  return found->second.second;
+  const auto found = parts_->recorded.find(id, choice);
+  if (!found || found->tenant != scope.tenant) return not_found("recorded answer");
+  return found->trajectory;
 }
 
 Result<void> Sona::feedback(RequestId id, const Signal& signal, const Scope& scope, int choice) {
@@ -130,7 +128,9 @@ Result<void> Sona::feedback(const TrajectoryId& id, const Signal& signal, const 
   feedback.correction = signal.correction;
   feedback.time_us = now_us();
   ASSIGN_OR_RETURN(const bool is_new, parts_->store->put_feedback(feedback));
-  return parts_->apply_feedback(std::move(record), signal, is_new);
+  RETURN_IF_ERROR(parts_->apply_feedback(record, signal, is_new));
+  if (!parts_->learner || !is_new) return {};
+  return parts_->learn_from(record, signal);
 }
 
 Result<std::vector<float>> Sona::embed(std::string_view text, const Scope& scope) {
@@ -147,16 +147,16 @@ Result<HeadReport> Sona::train_head(const Scope& scope) {
 
 Result<void> Sona::begin_task(const Scope& scope, std::string name) {
   RETURN_IF_ERROR(check_scope(scope));
+  if (parts_->learner) RETURN_IF_ERROR(parts_->learner->begin_task(scope, name));
   return parts_->router->begin_task(scope, name);
 }
 
 Result<DeleteReport> Sona::delete_data(const std::string& tenant, const std::optional<std::string>& session) {
   RETURN_IF_ERROR(check_scope({.tenant = tenant, .session = session.value_or("")}));
   flush();
-  {
-    const std::lock_guard lock(parts_->recorded.mutex);
-    std::erase_if(parts_->recorded.by_request, [&](const auto& each) { return each.second.first == tenant; });
-  }
+  parts_->recorded.forget(tenant);
+  // Before the rows: files without a row are found by nobody but these.
+  if (parts_->learner) RETURN_IF_ERROR(parts_->learner->delete_data(tenant, session));
   RETURN_IF_ERROR(parts_->router->forget(tenant));  // a training that is going on writes nothing any more
   ASSIGN_OR_RETURN(const DeleteReport report, parts_->bank->delete_data(tenant, session));
   RETURN_IF_ERROR(parts_->router->forget(tenant));
@@ -282,6 +282,7 @@ SonaStatus Sona::status() const {
   status.n_cache_misses = cache.n_misses;
   status.bank = p.bank->status();
   status.router = p.router->status();
+  status.adapters = p.adapter_status();
   return status;
 }
 

@@ -1,4 +1,4 @@
-// Taking what was learned from one machine to another: a folder of three files, verified before use.
+// Taking what was learned from one machine to another: a folder of files, verified before use.
 #include <utility>
 
 #include "api/sona_parts.h"
@@ -17,6 +17,7 @@ constexpr std::string_view kFormat = "ruvltra-sona";
 constexpr const char* kManifest = "manifest.json";
 constexpr const char* kRecords = "bank.jsonl";
 constexpr const char* kAgents = "agents.json";
+constexpr const char* kAdapter = "adapter.rvc1";
 
 std::span<const uint8_t> bytes_of(std::string_view text) {
   return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
@@ -105,6 +106,14 @@ Result<void> Sona::export_to(const std::filesystem::path& folder, const std::opt
   RETURN_IF_ERROR(agents.write(to_json(p.router->registry().json()) + "\n"));
   ASSIGN_OR_RETURN(files[kAgents], agents.finish());
 
+  // Learned weights belong to a tenant: of all, "local" is who a machine of one's own works for.
+  const Scope owner{.tenant = tenant.value_or(Scope().tenant), .session = {}};
+  if (p.learner && !p.learner->live(owner).adapter->is_zero()) {
+    RETURN_IF_ERROR(export_adapter(folder / kAdapter, owner));
+    ASSIGN_OR_RETURN(const auto bytes, read_file(folder / kAdapter, kMaxExportBytes));
+    files[kAdapter] = Json{{"sha256", to_hex(sha256(bytes))}, {"bytes", bytes.size()}};
+  }
+
   Json manifest;
   manifest["format"] = kFormat;
   manifest["version"] = 1;
@@ -139,6 +148,18 @@ Result<ImportReport> Sona::import_from(const std::filesystem::path& folder, cons
   ASSIGN_OR_RETURN(AgentRegistry registry, AgentRegistry::parse(agents, (folder / kAgents).string()));
 
   ImportReport report;
+  const bool has_adapter = manifest["files"].contains(kAdapter);
+  if (has_adapter) {
+    RETURN_IF_ERROR(verified(folder, kAdapter, manifest));
+    if (!parts_->learner) {
+      return fail(ErrorKind::kUsage, "learning.disabled",
+                  "{}: expected learning to be on for the learned weights, found it off",
+                  (folder / kAdapter).string());
+    }
+    // First: the gates may refuse it, and then nothing is taken.
+    ASSIGN_OR_RETURN(const GenerationInfo live, import_adapter(folder / kAdapter, {scope.tenant, {}}));
+    report.generation = live.number;
+  }
   auto n_records = parts_->store->import_jsonl(records, scope.tenant);
   if (!n_records) {
     n_records.error().message =

@@ -15,7 +15,6 @@ namespace {
 
 constexpr size_t kMaxNameBytes = 256;
 constexpr size_t kMaxTextBytes = 64 * 1024;
-constexpr size_t kRecordedKept = 4096;
 constexpr size_t kMaxTasks = 1024;
 constexpr size_t kUpkeepItems = 64;  // a portion: a few milliseconds
 
@@ -131,11 +130,65 @@ TemporaryFolder::~TemporaryFolder() {
   if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
 }
 
+size_t RecordedAnswers::bytes_of(const RecordedAnswer& answer) {
+  return answer.tokens ? (answer.tokens->prompt.capacity() + answer.tokens->output.capacity()) * sizeof(TokenId)
+                       : 0;
+}
+
+void RecordedAnswers::add(RequestId id, int choice, RecordedAnswer answer) {
+  const Key key(id, choice);
+  const std::lock_guard lock(mutex_);
+  n_bytes_ += bytes_of(answer);
+  if (answer.tokens) with_tokens_.push_back(key);
+  answers_[key] = std::move(answer);
+  order_.push_back(key);
+  while (n_bytes_ > max_bytes_ && !with_tokens_.empty()) {
+    const auto oldest = answers_.find(with_tokens_.front());
+    with_tokens_.pop_front();
+    if (oldest == answers_.end()) continue;
+    n_bytes_ -= bytes_of(oldest->second);
+    oldest->second.tokens.reset();
+  }
+  if (order_.size() > kKept) {
+    const auto oldest = answers_.find(order_.front());
+    if (oldest != answers_.end()) {
+      n_bytes_ -= bytes_of(oldest->second);
+      answers_.erase(oldest);
+    }
+    if (!with_tokens_.empty() && with_tokens_.front() == order_.front()) with_tokens_.pop_front();
+    order_.pop_front();
+  }
+}
+
+std::optional<RecordedAnswer> RecordedAnswers::find(RequestId id, int choice) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = answers_.find({id, choice});
+  return found == answers_.end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<RecordedAnswer> RecordedAnswers::find(const TrajectoryId& trajectory) const {
+  const std::lock_guard lock(mutex_);
+  for (auto key = order_.rbegin(); key != order_.rend(); ++key) {
+    const auto found = answers_.find(*key);
+    if (found != answers_.end() && found->second.trajectory == trajectory) return found->second;
+  }
+  return std::nullopt;
+}
+
+void RecordedAnswers::forget(const std::string& tenant) {
+  const std::lock_guard lock(mutex_);
+  std::erase_if(answers_, [&](const auto& each) {
+    if (each.second.tenant != tenant) return false;
+    n_bytes_ -= bytes_of(each.second);
+    return true;
+  });
+}
+
 Result<std::unique_ptr<SonaParts>> SonaParts::open(
     ModelParts& model, std::span<const int> explicit_layers,
     const std::function<void(size_t done, size_t total)>& on_text) {
   const MediumConfig& config = model.config;
-  auto parts = std::make_unique<SonaParts>();
+  auto parts = std::make_unique<SonaParts>(config.sona_config.record_mb << 20);
   parts->model = &model;
   SonaHooks hooks = config.sona_hooks;
   if (!explicit_layers.empty()) {
@@ -181,6 +234,7 @@ Result<std::unique_ptr<SonaParts>> SonaParts::open(
     const auto left = bank->work(kUpkeepItems);
     return left && *left > 0;  // an error is met again at the next wake
   });
+  if (config.sona_config.learn == LearnMode::kOn) RETURN_IF_ERROR(parts->start_learner());
   if (config.sona_config.learn != LearnMode::kOff) {
     parts->recorder = std::make_shared<Recorder>(
         config.sona_config.ring_capacity, config.sona_config.record_mb << 20,
@@ -191,6 +245,10 @@ Result<std::unique_ptr<SonaParts>> SonaParts::open(
 }
 
 SonaParts::~SonaParts() {
+  if (learner) {
+    model->adapters.set({});  // requests hold what they pinned
+    learner->stop();
+  }
   if (recorder) {
     (void)model->loop->observe(nullptr, {});
     recorder->stop();  // answers still being made hold the recorder, but find it closed
@@ -253,14 +311,12 @@ Result<void> SonaParts::record_answer(AnsweredRequest& answer) {
   ASSIGN_OR_RETURN(const TrajectoryRecord record, to_record(std::move(trajectory), scope, "engine"));
   RETURN_IF_ERROR(keep(record));
 
-  const std::pair key(answer.id, answer.choice);
-  const std::lock_guard lock(recorded.mutex);
-  recorded.by_request[key] = {record.tenant, record.id};
-  recorded.order.push_back(key);
-  if (recorded.order.size() > kRecordedKept) {
-    recorded.by_request.erase(recorded.order.front());
-    recorded.order.pop_front();
+  RecordedAnswer recent{.tenant = record.tenant, .trajectory = record.id, .tokens = {}};
+  if (learner) {
+    recent.tokens = std::make_shared<const RecordedAnswer::Tokens>(
+        RecordedAnswer::Tokens{std::move(answer.prompt), std::move(answer.output)});
   }
+  recorded.add(answer.id, answer.choice, std::move(recent));
   return {};
 }
 

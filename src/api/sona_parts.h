@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -16,6 +17,8 @@
 #include "ruvltra/sona.h"
 #include "sona/background.h"
 #include "sona/hidden_embedder.h"
+#include "sona/learner.h"
+#include "sona/output_head.h"
 #include "sona/pattern_bank.h"
 #include "sona/reasoning_bank.h"
 #include "sona/recorder.h"
@@ -44,8 +47,42 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
-// Thread safety: the members look after themselves; `recorded` has a mutex of its own.
+// An answer that was recorded by itself, and its trajectory.
+struct RecordedAnswer {
+  std::string tenant;
+  TrajectoryId trajectory = {};
+  // Prompt and answer as they were computed. Null where no adapter learns, and once there is no room.
+  struct Tokens {
+    std::vector<TokenId> prompt, output;
+  };
+  std::shared_ptr<const Tokens> tokens;
+};
+
+// The latest ones, in bounded memory. Thread safety: all functions from any thread.
+class RecordedAnswers {
+ public:
+  static constexpr size_t kKept = 4096;
+  explicit RecordedAnswers(size_t max_bytes) : max_bytes_(max_bytes) {}
+  void add(RequestId id, int choice, RecordedAnswer answer);
+  std::optional<RecordedAnswer> find(RequestId id, int choice) const;
+  std::optional<RecordedAnswer> find(const TrajectoryId& trajectory) const;
+  void forget(const std::string& tenant);
+
+ private:
+  using Key = std::pair<RequestId, int>;
+  static size_t bytes_of(const RecordedAnswer& answer);
+  const size_t max_bytes_;
+  mutable std::mutex mutex_;
+  std::map<Key, RecordedAnswer> answers_;
+  std::deque<Key> order_;       // oldest first
+  std::deque<Key> with_tokens_;  // likewise
+  size_t n_bytes_ = 0;
+};
+
+// Thread safety: the members look after themselves.
 struct SonaParts {
+  explicit SonaParts(size_t recorded_bytes) : recorded(recorded_bytes) {}
+
   ModelParts* model = nullptr;
   TemporaryFolder temporary;  // where no data_dir was given
   std::filesystem::path folder;
@@ -57,12 +94,12 @@ struct SonaParts {
   std::unique_ptr<PatternUpkeep> upkeep;
   std::unique_ptr<Router> router;
 
-  // The trajectories of the latest answers recorded by themselves.
-  struct Recorded {
-    std::mutex mutex;
-    std::map<std::pair<RequestId, int>, std::pair<std::string, TrajectoryId>> by_request;  // tenant and id
-    std::deque<std::pair<RequestId, int>> order;
-  } recorded;
+  // Where adapters learn; else null.
+  std::unique_ptr<OutputHead> head;
+  std::unique_ptr<Learner> learner;
+
+  // The latest answers recorded by themselves.
+  RecordedAnswers recorded;
   std::mutex feedback_mutex;  // one feedback reads, changes and writes a trajectory at a time
   std::unique_ptr<Background> background;
   std::shared_ptr<Recorder> recorder;  // last: its thread uses all of the above
@@ -85,6 +122,12 @@ struct SonaParts {
   // as is its decision, which RouterStatus counts.
   void record_decision(const RoutingDecision& decision, const RouteOptions& options);
   Result<void> record_outcome(const DecisionId& decision, const Scope& scope);
+
+  // Adapters (sona_learner.cpp). start_learner() also lets requests answer with what is live.
+  Result<void> start_learner();
+  // What feedback says about the text of an answer, as signals.
+  Result<void> learn_from(const TrajectoryRecord& record, const Signal& signal);
+  AdapterStatus adapter_status() const;
 };
 
 }  // namespace ruvltra

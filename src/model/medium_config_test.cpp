@@ -214,6 +214,10 @@ const BadValue kBadValues[] = {
     {"config.sona_config.record_mb", [](auto& c) { c.sona_config.record_mb = 0; }},
     {"config.sona_config.grad_top_k", [](auto& c) { c.sona_config.grad_top_k = 31; }},
     {"config.sona_config.keep_generations", [](auto& c) { c.sona_config.keep_generations = 1; }},
+    {"config.sona_config.gates.max_canary_rise",
+     [](auto& c) { c.sona_config.gates.max_canary_rise = -0.1f; }},
+    {"config.sona_config.gates.max_drift", [](auto& c) { c.sona_config.gates.max_drift = NAN; }},
+    {"config.sona_config.gates.max_delta_ratio", [](auto& c) { c.sona_config.gates.max_delta_ratio = 2; }},
     {"config.n_threads", [](auto& c) { c.n_threads = -1; }},
 };
 INSTANTIATE_TEST_SUITE_P(All, MediumConfigRange, testing::ValuesIn(kBadValues));

@@ -63,6 +63,11 @@ class Learner {
 
   LiveAdapter live(const Scope& scope) const { return book_->live(scope); }
   std::vector<GenerationRecord> history(const Scope& scope) const { return book_->history(scope); }
+  std::vector<Scope> scopes() const { return book_->scopes(); }  // with a generation of their own
+  // Of a kept generation. Errors: learning.not_found, and those of Adapter::load().
+  Result<std::shared_ptr<const Adapter>> adapter(const Scope& scope, uint64_t number) const {
+    return book_->adapter(scope, number);
+  }
   // Operators' commands. publish and import pass G2 to G4 first (learning.gate_rejected); all are
   // compare-and-set where `expected` is given (store.conflict).
   Result<GenerationRecord> publish(const Scope& scope, std::optional<uint64_t> expected,
