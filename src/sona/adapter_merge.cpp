@@ -10,10 +10,8 @@ namespace ruvltra {
 
 Result<Adapter> merge_adapters(std::span<const std::shared_ptr<const Adapter>> parts,
                                const MergeOptions& options) {
-  if (parts.size() < 2) {
-    return fail(ErrorKind::kUsage, "learning.few_parts", "merge: expected at least 2 adapters, found {}",
-                parts.size());
-  }
+  if (parts.empty())
+    return fail(ErrorKind::kUsage, "learning.few_parts", "merge: expected at least one adapter, found none");
   if (!(options.max_norm_ratio > 0) || !(options.trim >= 0 && options.trim < 0.5)) {
     return fail(ErrorKind::kUsage, "learning.merge_options",
                 "merge: expected a norm ratio above 0 and a trimmed share of 0 to 0.5, found {} and {}",
@@ -32,7 +30,8 @@ Result<Adapter> merge_adapters(std::span<const std::shared_ptr<const Adapter>> p
   std::sort(sorted.begin(), sorted.end());
   // The lower median: half hostile parts cannot raise it.
   const double most = options.max_norm_ratio * sorted[(sorted.size() - 1) / 2];
-  const auto n_trimmed = static_cast<size_t>(options.trim * static_cast<double>(parts.size()));
+  auto n_trimmed = static_cast<size_t>(options.trim * static_cast<double>(parts.size()));
+  if (parts.size() >= 3 && options.trim > 0) n_trimmed = std::max<size_t>(n_trimmed, 1);
   const size_t n_kept = parts.size() - 2 * n_trimmed;
   std::vector<float> merged(parts[0]->b().size());
   std::vector<double> values(parts.size());

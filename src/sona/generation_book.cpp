@@ -213,8 +213,7 @@ void GenerationBook::delete_unnamed(const std::vector<Sha256Digest>& candidates)
   for (const auto& file : files) std::filesystem::remove(file, error);
 }
 
-Result<GenerationRecord> GenerationBook::rollback(const Scope& scope, std::optional<uint64_t> to,
-                                                  std::string reason) {
+Result<GenerationRecord> GenerationBook::rollback(const Scope& scope, std::optional<uint64_t> to) {
   const uint64_t expected = number(scope);
   const auto current = kept(scope, expected);
   if (!current) {
@@ -222,7 +221,7 @@ Result<GenerationRecord> GenerationBook::rollback(const Scope& scope, std::optio
   }
   const uint64_t target = to.value_or(current->parent);
   GenerationRecord record;
-  record.reason = std::move(reason);
+  record.reason = kRollbackReason;
   std::shared_ptr<const Adapter> adapter_of_target = fallback(scope).adapter;
   if (target != 0) {
     ASSIGN_OR_RETURN(adapter_of_target, adapter(scope, target));
@@ -237,6 +236,20 @@ Result<GenerationRecord> GenerationBook::reset(const Scope& scope) {
   const uint64_t expected = number(scope);
   record.parent = expected;
   return publish(scope, expected, zero_, std::move(record));
+}
+
+std::optional<Sha256Digest> GenerationBook::taken_back_by(const Scope& scope, uint64_t number) const {
+  const auto history = this->history(scope);
+  for (size_t i = 0; i + 1 < history.size(); ++i)
+    if (history[i].number == number && history[i].reason == kRollbackReason) return history[i + 1].content;
+  return std::nullopt;
+}
+
+bool GenerationBook::was_taken_back(const Scope& scope, const Sha256Digest& hash) const {
+  const auto history = this->history(scope);
+  for (size_t i = 0; i + 1 < history.size(); ++i)
+    if (history[i].reason == kRollbackReason && history[i + 1].content == hash) return true;
+  return false;
 }
 
 size_t GenerationBook::forget(const std::string& tenant, const std::optional<std::string>& session) {

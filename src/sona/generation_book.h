@@ -22,6 +22,9 @@ namespace ruvltra {
 // The scope everybody falls back to; changed by operators alone.
 inline Scope global_scope() { return {.tenant = "", .session = ""}; }
 
+// The reason of generations that name an older adapter.
+inline constexpr const char* kRollbackReason = "rollback";
+
 // What a request pins when it is admitted: it holds the adapter until its last token, whatever is published.
 struct LiveAdapter {
   std::shared_ptr<const Adapter> adapter;  // never null; may be the zero adapter
@@ -58,8 +61,12 @@ class GenerationBook {
                                    std::shared_ptr<const Adapter> adapter, GenerationRecord record);
   // A new number for an older adapter, the same bytes. `to` absent: the parent of the live one. Errors:
   // learning.not_found, and those of publish().
-  Result<GenerationRecord> rollback(const Scope& scope, std::optional<uint64_t> to, std::string reason);
+  Result<GenerationRecord> rollback(const Scope& scope, std::optional<uint64_t> to);
   Result<GenerationRecord> reset(const Scope& scope);  // the zero adapter
+  // What was live before generation `number`, if that one is kept and took it back: kRollbackReason.
+  std::optional<Sha256Digest> taken_back_by(const Scope& scope, uint64_t number) const;
+  // Was the adapter taken back by a kept generation? The rows say so, whatever happens to training states.
+  bool was_taken_back(const Scope& scope, const Sha256Digest& hash) const;
 
   // The adapter of a kept generation. Errors: learning.not_found, and those of Adapter::load().
   Result<std::shared_ptr<const Adapter>> adapter(const Scope& scope, uint64_t number) const;

@@ -61,7 +61,7 @@ TEST_F(GenerationBookTest, SessionThenTenantThenGlobal) {
   }
   EXPECT_EQ(book->live({.tenant = "bob", .session = "s"}).adapter->b()[0], 1);
   // Back before its first generation a scope uses what it would have used without one.
-  ASSERT_TRUE(book->rollback(session, {}, "rollback"));
+  ASSERT_TRUE(book->rollback(session, {}));
   EXPECT_EQ(book->live(session).adapter->b()[0], 2);
 }
 

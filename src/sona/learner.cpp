@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "base/fail.h"
+#include "sona/adapter_merge.h"
 
 namespace ruvltra {
 namespace {
@@ -140,20 +141,27 @@ void Learner::run() {
   work.show(work.loops->checkpoint());
 }
 
+// False: the thread takes no more tasks.
+bool Learner::post(Task task) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stop_) return false;
+    tasks_.push_back(std::move(task));
+  }
+  news_.notify_all();
+  return true;
+}
+
 // Runs f on the thread, after the tasks before it, and waits.
 Result<void> Learner::on_thread(const std::function<Result<void>(Work&)>& f) {
   std::promise<Result<void>> promise;
   auto future = promise.get_future();
-  {
-    const std::lock_guard lock(mutex_);
-    if (stop_) return fail(ErrorKind::kBusy, "learning.stopped", "the learner has been stopped");
-    tasks_.push_back([&](Work& work) {
-      Result<void> result = f(work);
-      work.show(result);
-      promise.set_value(std::move(result));
-    });
-  }
-  news_.notify_all();
+  const bool posted = post([&](Work& work) {
+    Result<void> result = f(work);
+    work.show(result);
+    promise.set_value(std::move(result));
+  });
+  if (!posted) return fail(ErrorKind::kBusy, "learning.stopped", "the learner has been stopped");
   return future.get();
 }
 
@@ -210,11 +218,22 @@ Result<LearnReport> Learner::run_background(const std::string& tenant) {
   return learn({.tenant = tenant, .session = ""});
 }
 
+Result<LearnReport> Learner::run_deep(const std::string& tenant) {
+  if (tenant.empty()) return fail(ErrorKind::kUsage, "learning.bad_signal", "deep: expected a tenant");
+  RETURN_IF_ERROR(drain());
+  LearnReport report;
+  RETURN_IF_ERROR(on_thread([&](Work& work) -> Result<void> {
+    ASSIGN_OR_RETURN(report, work.loops->deep(tenant));
+    return {};
+  }));
+  return report;
+}
+
 Result<void> Learner::begin_task(const Scope& scope, std::string name) {
-  if (scope.tenant.empty() || name.empty() || name.size() > 256) {
+  if (scope.tenant.empty() || name.empty() || name.size() > kMaxTaskName) {
     return fail(ErrorKind::kUsage, "learning.bad_signal",
-                "task: expected a tenant and a name of 1 to 256 bytes, found tenant \"{}\" and {} bytes",
-                ruvltra::quoted(scope.tenant), name.size());
+                "task: expected a tenant and a name of 1 to {} bytes, found tenant \"{}\" and {} bytes",
+                kMaxTaskName, ruvltra::quoted(scope.tenant), name.size());
   }
   RETURN_IF_ERROR(drain());
   return on_thread([&](Work& work) { return work.loops->boundary(scope, name); });
@@ -246,7 +265,10 @@ Result<GenerationRecord> Learner::publish(const Scope& scope, std::optional<uint
 }
 
 Result<GenerationRecord> Learner::rollback(const Scope& scope, std::optional<uint64_t> to) {
-  return book_->rollback(scope, to, "rollback");
+  ASSIGN_OR_RETURN(GenerationRecord record, book_->rollback(scope, to));
+  // Attempts under way end in a conflict; later ones find the row, and the state once this has run.
+  post([scope, number = record.number](Work& work) { work.show(work.loops->taken_back(scope, number)); });
+  return record;
 }
 
 Result<GenerationRecord> Learner::reset(const Scope& scope) { return book_->reset(scope); }
@@ -274,6 +296,21 @@ Result<Sha256Digest> Learner::export_adapter(const Scope& scope, std::optional<u
 Result<GenerationRecord> Learner::import_adapter(const Scope& scope, const std::filesystem::path& file) {
   ASSIGN_OR_RETURN(Adapter adapter, Adapter::load(file, space_->basis()));
   return publish(scope, {}, std::make_shared<const Adapter>(std::move(adapter)), "import");
+}
+
+Result<GenerationRecord> Learner::merge_adapters(std::span<const std::filesystem::path> files,
+                                                 const Scope& scope) {
+  if (files.size() > kMaxMergeParts) {
+    return fail(ErrorKind::kUsage, "learning.too_many_parts", "merge: expected at most {} adapters, found {}",
+                kMaxMergeParts, files.size());
+  }
+  std::vector<std::shared_ptr<const Adapter>> parts;
+  for (const auto& file : files) {
+    ASSIGN_OR_RETURN(Adapter adapter, Adapter::load(file, space_->basis()));
+    parts.push_back(std::make_shared<const Adapter>(std::move(adapter)));
+  }
+  ASSIGN_OR_RETURN(Adapter merged, ruvltra::merge_adapters(parts));
+  return publish(scope, {}, std::make_shared<const Adapter>(std::move(merged)), "merge");
 }
 
 Result<void> Learner::delete_data(const std::string& tenant, const std::optional<std::string>& session) {

@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -52,6 +53,9 @@ class Learner {
   Result<LearnReport> learn(const Scope& scope);
   // The tenant's background loop, whatever its triggers say.
   Result<LearnReport> run_background(const std::string& tenant);
+  // The adapters of the tenant's conversations, merged by their Fisher information, as a candidate of the
+  // tenant; through the gates like any other.
+  Result<LearnReport> run_deep(const std::string& tenant);
   // A new task begins: what was learned before is anchored.
   Result<void> begin_task(const Scope& scope, std::string name);
   // Waits until everything enqueued before the call is worked off.
@@ -72,6 +76,7 @@ class Learner {
   // compare-and-set where `expected` is given (store.conflict).
   Result<GenerationRecord> publish(const Scope& scope, std::optional<uint64_t> expected,
                                    std::shared_ptr<const Adapter> adapter, std::string reason);
+  // Rolls back at once, whatever the learner is at. What was live is never published by itself again.
   Result<GenerationRecord> rollback(const Scope& scope, std::optional<uint64_t> to = {});
   Result<GenerationRecord> reset(const Scope& scope);
   // No automatic publish for so long; 0 ends it.
@@ -82,9 +87,13 @@ class Learner {
                                       const std::filesystem::path& file) const;
   // Errors: those of Adapter::load() and publish().
   Result<GenerationRecord> import_adapter(const Scope& scope, const std::filesystem::path& file);
+  // What several machines learned, as one (sona/adapter_merge.h). Errors: those of Adapter::load(),
+  // merge_adapters() and publish().
+  Result<GenerationRecord> merge_adapters(std::span<const std::filesystem::path> files, const Scope& scope);
 
-  // Signals, records, training states and adapter files of a tenant, or of one session. Comes before
-  // Store::delete_data(), which deletes the rows.
+  // Signals, records, training states and adapter files of a tenant, or of one session and its text in the
+  // tenant's state. Comes before Store::delete_data(), which deletes the rows. A session's text that was
+  // learned by the tenant's adapter stays in its weights, until reset() or the tenant is deleted.
   Result<void> delete_data(const std::string& tenant, const std::optional<std::string>& session = {});
 
   LearnerStatus status() const;
@@ -94,6 +103,7 @@ class Learner {
   using Task = std::function<void(Work&)>;
   Learner() = default;
   void run();
+  bool post(Task task);
   Result<void> on_thread(const std::function<Result<void>(Work&)>& f);
 
   std::shared_ptr<const LearningSpace> space_;

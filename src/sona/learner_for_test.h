@@ -14,7 +14,7 @@
 namespace ruvltra::testing {
 
 struct TestLanguage {
-  static constexpr size_t kRows = 200, kWidth = 16, kLayers = 3;
+  static constexpr size_t kRows = 48, kWidth = 16, kLayers = 3;
   LoraWorld world{kRows, kWidth, 7, 5, 2, 1};
   std::vector<float> last = world.normals(kRows * kWidth, 0.9f), before = world.normals(kRows * kWidth, 0.4f);
   std::vector<float> mixing = world.normals(kLayers * kWidth * kWidth, 0.25f);
@@ -144,6 +144,7 @@ struct TestLearner {
   LearnerOptions options() {
     LearnerOptions options;
     options.automatic = false;
+    options.max_steps = 8;
     options.clock_us = [this] { return now.load(); };
     options.gates.min_canary_tokens = 1000;
     // Hidden states are short for what the authors say: these gates are tested where they stand (gates_test).

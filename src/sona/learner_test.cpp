@@ -78,7 +78,7 @@ TEST_F(LearnerTest, AnotherSeedIsAnotherSpace) {
 
 TEST_F(LearnerTest, AnAuthorIsLearnedAndTheReportSaysWhatWasMeasured) {
   TestLearner t(language, folder.path());
-  t.teach("ann", 150, random, author);
+  t.teach("ann", 110, random, author);
   const LearnReport report = t.learn("ann");
   ASSERT_TRUE(report.accepted) << report.reason << ": " << report.detail;
   EXPECT_EQ(report.generation, 1u);
@@ -111,7 +111,7 @@ TEST_F(LearnerTest, ScoresThatSayNothingAreRefused) {
   int n_accepted = 0, n_tried = 0;
   for (int tenant = 0; tenant < n_tenants; ++tenant) {
     const std::string name = "t" + std::to_string(tenant);
-    for (int i = 0; i < 140; ++i) {
+    for (int i = 0; i < 110; ++i) {
       LearningSignal one = t.signal(name, language.text(65, random), LearningSignalKind::kQuality);
       one.quality = static_cast<double>(random() % 1001) / 1000;
       ASSERT_TRUE(t.learner->enqueue(std::move(one)));
@@ -150,8 +150,8 @@ TEST_F(LearnerTest, ScoresTeachOnlyAgainstEarlierOutcomes) {
 TEST_F(LearnerTest, TenantsDoNotTouchEachOther) {
   std::vector<std::vector<TokenId>> anns, bobs;
   const auto other = language.world.normals(TestLanguage::kWidth, 0.6f);
-  for (int i = 0; i < 150; ++i) anns.push_back(language.text(65, random, author));
-  for (int i = 0; i < 150; ++i) bobs.push_back(language.text(65, random, other));
+  for (int i = 0; i < 110; ++i) anns.push_back(language.text(65, random, author));
+  for (int i = 0; i < 110; ++i) bobs.push_back(language.text(65, random, other));
   Sha256Digest alone = {}, together = {};
   {
     TestLearner t(language, folder.path() / "a");
@@ -174,19 +174,19 @@ TEST_F(LearnerTest, TenantsDoNotTouchEachOther) {
 
 TEST_F(LearnerTest, ARestartGoesOnWhereItWas) {
   std::vector<std::vector<TokenId>> texts;
-  for (int i = 0; i < 150; ++i) texts.push_back(language.text(65, random, author));
+  for (int i = 0; i < 110; ++i) texts.push_back(language.text(65, random, author));
   Sha256Digest straight = {}, resumed = {};
   {
     TestLearner t(language, folder.path() / "a");
     for (const auto& text : texts) ASSERT_TRUE(t.learner->enqueue(t.signal("ann", text)));
     straight = t.learn("ann").hash;
   }
-  for (const auto& [first, last] : {std::pair<size_t, size_t>{0, 70}, {70, 150}}) {
+  for (const auto& [first, last] : {std::pair<size_t, size_t>{0, 50}, {50, 110}}) {
     TestLearner t(language, folder.path() / "b");
     for (size_t i = first; i < last; ++i) ASSERT_TRUE(t.learner->enqueue(t.signal("ann", texts[i])));
     ASSERT_TRUE(t.learner->drain());
     EXPECT_EQ(t.count("state_rejected"), 0u);
-    if (last == 150) resumed = t.learn("ann").hash;
+    if (last == 110) resumed = t.learn("ann").hash;
   }
   EXPECT_NE(straight, Sha256Digest{});
   EXPECT_EQ(straight, resumed);
@@ -240,10 +240,10 @@ TEST_F(LearnerTest, ABoundaryHoldsOnToWhatIsLive) {
 
 TEST_F(LearnerTest, RollbackGivesTheSameBytes) {
   TestLearner t(language, folder.path());
-  t.teach("ann", 120, random, author);
+  t.teach("ann", 110, random, author);
   ASSERT_TRUE(t.learn("ann").accepted);
   const auto first = t.learner->live(ann);
-  t.teach("ann", 120, random, author);
+  t.teach("ann", 110, random, author);
   ASSERT_TRUE(t.learn("ann").accepted);
   ASSERT_NE(t.learner->live(ann).adapter->hash(), first.adapter->hash());
   const auto back = t.learner->rollback(ann);
@@ -262,7 +262,7 @@ TEST_F(LearnerTest, RollbackGivesTheSameBytes) {
 
 TEST_F(LearnerTest, AnAdapterThatBecomesWorseThanItsParentIsTakenBack) {
   TestLearner t(language, folder.path());
-  t.teach("ann", 150, random, author);
+  t.teach("ann", 110, random, author);
   ASSERT_TRUE(t.learn("ann").accepted);
   const auto bad = t.learner->live(ann).adapter->hash();
   t.teach("ann", 40, random, author);  // more of the same is no reason
@@ -292,7 +292,7 @@ TEST_F(LearnerTest, WorseOutcomesTakeAnAdapterBack) {
     ASSERT_TRUE(t.learner->drain());
   };
   rate(30, 0.9);
-  t.teach("ann", 150, random, author);
+  t.teach("ann", 110, random, author);
   ASSERT_TRUE(t.learn("ann").accepted);
   rate(19, 0.5);
   EXPECT_EQ(t.count("rollbacks"), 0u);
@@ -305,12 +305,12 @@ TEST_F(LearnerTest, WorseOutcomesTakeAnAdapterBack) {
 
 TEST_F(LearnerTest, PublishesAreRationedAndCanBeFrozen) {
   TestLearner t(language, folder.path(), [](LearnerOptions& options) { options.max_publishes_an_hour = 1; });
-  t.teach("ann", 150, random, author);
+  t.teach("ann", 110, random, author);
   ASSERT_TRUE(t.learner->freeze(ann, 60));
   EXPECT_EQ(t.learn("ann").reason, "frozen");
   t.now += 61'000'000;
   ASSERT_TRUE(t.learn("ann").accepted);
-  t.teach("ann", 150, random, author);
+  t.teach("ann", 110, random, author);
   EXPECT_EQ(t.learn("ann").reason, "G5 rate");
   t.now += int64_t{3600} * 1'000'000;
   EXPECT_NE(t.learn("ann").reason, "G5 rate");
@@ -318,7 +318,7 @@ TEST_F(LearnerTest, PublishesAreRationedAndCanBeFrozen) {
 
 TEST_F(LearnerTest, EvidenceServesOneAttempt) {
   TestLearner t(language, folder.path());
-  t.teach("ann", 150, random, author);
+  t.teach("ann", 110, random, author);
   ASSERT_TRUE(t.learn("ann").accepted);
   EXPECT_EQ(t.learn("ann").reason, "no evidence yet");
 }
@@ -432,8 +432,8 @@ TEST_F(LearnerTest, OperatorsPassTheGatesOfTheCanary) {
 
 TEST_F(LearnerTest, DeletedDataIsGone) {
   TestLearner t(language, folder.path());
-  t.teach("ann", 120, random, author);
-  t.teach("bob", 120, random, author);
+  t.teach("ann", 110, random, author);
+  t.teach("bob", 110, random, author);
   ASSERT_TRUE(t.learn("ann").accepted);
   ASSERT_TRUE(t.learn("bob").accepted);
   const auto bob = t.learner->live({.tenant = "bob", .session = ""}).adapter->hash();
@@ -450,7 +450,7 @@ TEST_F(LearnerTest, DeletedDataIsGone) {
 
 TEST_F(LearnerTest, LoopsRunByThemselves) {
   TestLearner t(language, folder.path(), [](LearnerOptions& options) { options.automatic = true; });
-  t.teach("ann", 150, random, author);
+  t.teach("ann", 110, random, author);
   for (int i = 0; i < 600 && t.learner->live(ann).generation == 0; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_GE(t.learner->live(ann).generation, 1u);

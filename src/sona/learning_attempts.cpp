@@ -1,6 +1,7 @@
 // Attempts of both loops: fit, gates, publish, report.
 #include <algorithm>
 #include <cmath>
+#include <tuple>
 
 #include "base/fail.h"
 #include "base/json.h"
@@ -15,6 +16,7 @@ constexpr int kInstantSteps = 2;       // on each micro-batch
 constexpr size_t kMaxReplay = 2048;    // canary tokens of a full-batch fit
 constexpr size_t kMinValidation = 64;  // tokens that can tell one base anchor from another
 constexpr size_t kMinTrain = 256;
+constexpr size_t kMaxMerged = 64;  // conversations; each needs its Fisher in memory
 
 double distance(std::span<const float> a, std::span<const float> b) {
   double sum = 0;
@@ -73,13 +75,22 @@ Result<void> LearnerOptions::validate() const {
     return bad("keep_generations", "2 to 1024", keep_generations);
   if (max_train_tokens < 1024) return bad("max_train_tokens", "at least 1024", max_train_tokens);
   if (max_held_out_tokens < 1024) return bad("max_held_out_tokens", "at least 1024", max_held_out_tokens);
+  if (max_steps < 1 || max_steps > 1000) return bad("max_steps", "1 to 1000", max_steps);
   if (max_loaded_scopes < 2) return bad("max_loaded_scopes", "at least 2", max_loaded_scopes);
   if (!clock_us) return bad("clock_us", "a clock", "none");
   return {};
 }
 
 std::string_view learn_loop_name(LearnLoop loop) {
-  return loop == LearnLoop::kInstant ? "instant" : "background";
+  switch (loop) {
+    case LearnLoop::kInstant:
+      return "instant";
+    case LearnLoop::kBackground:
+      return "background";
+    case LearnLoop::kDeep:
+      return "deep";
+  }
+  return "";
 }
 
 std::string LearnReport::json() const {
@@ -126,8 +137,9 @@ std::string LearningLoops::held_back(const ScopeState& state, ScopeState& tenant
 Result<void> LearningLoops::try_publish(ScopeState& state, ScopeState& tenant, uint64_t expected,
                                         const Adapter& live, Admission admission, LearnReport& report) {
   ASSIGN_OR_RETURN(Adapter made, Adapter::make(space_->basis(), std::move(admission.b)));
-  if (state.banned.contains(made.hash()) || made.hash() == live.hash()) {
-    report.reason = made.hash() == live.hash() ? "no change" : "rolled back before";
+  const bool no_change = made.hash() == live.hash();
+  if (no_change || state.is_banned(made.hash()) || book_.was_taken_back(state.scope, made.hash())) {
+    report.reason = no_change ? "no change" : "rolled back before";
     return {};
   }
   report.update_norm = distance(made.b(), live.b());
@@ -160,8 +172,7 @@ Result<void> LearningLoops::try_publish(ScopeState& state, ScopeState& tenant, u
 void LearningLoops::score_block(ScopeState& state, const Batch& block, std::span<const float> live,
                                 std::span<const float> candidate) {
   const double before = loss_->nll(block, live);
-  state.block_live.push_back(before);
-  state.block_gains.push_back(before - loss_->nll(block, candidate));
+  state.add_block(before, loss_->nll(block, candidate));
 }
 
 // Whole micro-batches of what waits; each is scored by the candidate before the candidate is trained on it.
@@ -257,7 +268,39 @@ Result<LearnReport> LearningLoops::instant(const Scope& scope) {
   return finish(std::move(report));
 }
 
-// ---- Background.
+// ---- A tenant's candidates.
+
+// Empty: there is held-out text that no attempt has used.
+std::string LearningLoops::evidence_missing(const ScopeState& tenant) const {
+  const size_t n_fresh = tenant.held_out.size() - tenant.held_out.n_used();
+  if (n_fresh >= options_.gates.min_fresh_tokens) return "";
+  return fmt::format("expected {} held-out tokens that no attempt has used, found {}",
+                     options_.gates.min_fresh_tokens, n_fresh);
+}
+
+// Gates, publish, report.
+Result<LearnReport> LearningLoops::judge(ScopeState& tenant, uint64_t expected, const Adapter& live,
+                                         std::span<const float> candidate, LearnReport report) {
+  const HeldOut held_out{.batch = tenant.held_out.batch(),
+                         .sequence_begin = tenant.held_out.begins(),
+                         .n_fresh_tokens = tenant.held_out.size() - tenant.held_out.n_used()};
+  Admission admission = admit(*loss_, &held_out, space_->canary_batch(), live.b(), candidate, options_.gates);
+  tenant.held_out.use_all();
+  tenant.changed = true;
+  tenant.beta = next_beta(tenant.beta, admission.report.drift);
+  const Evidence& evidence = admission.report.evidence;
+  tell_gates(admission.report, report);
+  report.nll_before = loss_->nll(held_out.batch, live.b());
+  report.nll_after = report.nll_before - evidence.mean;
+  report.gain_lower_bound = std::isfinite(evidence.lower_bound) ? evidence.lower_bound : 0;
+  if (admission.report.passed) {
+    RETURN_IF_ERROR(try_publish(tenant, tenant, expected, live, std::move(admission), report));
+  } else {
+    tell_refusal(admission.report, report);
+  }
+  RETURN_IF_ERROR(save(tenant));
+  return finish(std::move(report));
+}
 
 Result<LearnReport> LearningLoops::background(const std::string& tenant_name) {
   const Scope scope{.tenant = tenant_name, .session = ""};
@@ -272,26 +315,21 @@ Result<LearnReport> LearningLoops::background(const std::string& tenant_name) {
   report.scope = scope;
   const Batch train = tenant->train.batch();
   const Batch validation = tenant->validation.batch();
-  HeldOut held_out{.batch = tenant->held_out.batch(),
-                   .sequence_begin = tenant->held_out.begins(),
-                   .n_fresh_tokens = tenant->held_out.size() - tenant->held_out.n_used()};
   report.n_train_tokens = train.examples.size();
-  report.n_held_out_tokens = held_out.batch.examples.size();
+  report.n_held_out_tokens = tenant->held_out.size();
   if (train.examples.size() < kMinTrain) {
     return refuse(
         std::move(report), "too few tokens",
         fmt::format("expected at least {} tokens to fit to, found {}", kMinTrain, train.examples.size()));
   }
-  if (held_out.n_fresh_tokens < options_.gates.min_fresh_tokens) {
-    return refuse(std::move(report), "no evidence yet",
-                  fmt::format("expected {} held-out tokens that no attempt has used, found {}",
-                              options_.gates.min_fresh_tokens, held_out.n_fresh_tokens));
-  }
+  if (std::string missing = evidence_missing(*tenant); !missing.empty())
+    return refuse(std::move(report), "no evidence yet", std::move(missing));
   if (std::string why = held_back(*tenant, *tenant); !why.empty())
     return refuse(std::move(report), std::move(why), "");
 
   FitOptions options;
   options.beta = tenant->beta;
+  options.max_steps = options_.max_steps;
   const auto replayed = space_->canary_sample(std::min(train.examples.size(), kMaxReplay));
   const Batch replay{&space_->canary(), replayed};
   std::vector<float> candidate;
@@ -305,21 +343,55 @@ Result<LearnReport> LearningLoops::background(const std::string& tenant_name) {
     report.n0 = fit.full_batch(train, replay).n0;
     candidate = copy_of(fit.b());
   }
-  Admission admission = admit(*loss_, &held_out, space_->canary_batch(), start, candidate, options_.gates);
-  tenant->held_out.use_all();
-  tenant->beta = next_beta(tenant->beta, admission.report.drift);
-  const Evidence& evidence = admission.report.evidence;
-  tell_gates(admission.report, report);
-  report.nll_before = loss_->nll(held_out.batch, start);
-  report.nll_after = report.nll_before - evidence.mean;
-  report.gain_lower_bound = std::isfinite(evidence.lower_bound) ? evidence.lower_bound : 0;
-  if (admission.report.passed) {
-    RETURN_IF_ERROR(try_publish(*tenant, *tenant, expected, *live.adapter, std::move(admission), report));
-  } else {
-    tell_refusal(admission.report, report);
+  return judge(*tenant, expected, *live.adapter, candidate, std::move(report));
+}
+
+// Sessions whose adapter says most about the tenant come first: the latest published. Their Fisher
+// information is measured where they stand, on what they were fitted to.
+Result<LearnReport> LearningLoops::deep(const std::string& tenant_name) {
+  LearnReport report;
+  report.scope = {.tenant = tenant_name, .session = ""};
+  report.loop = LearnLoop::kDeep;
+  const uint64_t expected = book_.number(report.scope);
+  const LiveAdapter live = book_.live(report.scope);
+  std::vector<std::pair<int64_t, Scope>> sessions;
+  for (const Scope& scope : book_.scopes()) {
+    if (scope.tenant != tenant_name || scope.session.empty() || book_.live(scope).adapter->is_zero())
+      continue;
+    sessions.emplace_back(-book_.history(scope).front().created_us, scope);
   }
-  RETURN_IF_ERROR(save(*tenant));
-  return finish(std::move(report));
+  std::sort(sessions.begin(), sessions.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.first, a.second.session) < std::tie(b.first, b.second.session);
+  });
+  if (sessions.size() > kMaxMerged) sessions.resize(kMaxMerged);
+  std::vector<LiveAdapter> adapters;
+  std::vector<std::vector<double>> fishers;
+  std::vector<double> n_tokens;
+  for (const auto& [time, scope] : sessions) {
+    ASSIGN_OR_RETURN(ScopeState * session, state(scope));
+    const Batch train = session->train.batch();
+    if (train.examples.empty()) continue;  // an import, or its records are gone: nothing says what it knows
+    adapters.push_back(book_.live(scope));
+    fishers.emplace_back(loss_->n_parameters());
+    n_tokens.push_back(train.effective_tokens());
+    loss_->fisher(train, adapters.back().adapter->b(), fishers.back());
+    report.n_train_tokens += train.examples.size();
+  }
+  // The tenant's last: its sessions may have pushed it out of memory.
+  ASSIGN_OR_RETURN(ScopeState * tenant, state(report.scope));
+  report.n_held_out_tokens = tenant->held_out.size();
+  if (adapters.empty()) {
+    return refuse(std::move(report), "no sessions",
+                  "expected a conversation with an adapter and records of its text, found none");
+  }
+  if (std::string missing = evidence_missing(*tenant); !missing.empty())
+    return refuse(std::move(report), "no evidence yet", std::move(missing));
+  if (std::string why = held_back(*tenant, *tenant); !why.empty())
+    return refuse(std::move(report), std::move(why), "");
+  std::vector<MergePart> parts;
+  for (size_t i = 0; i < adapters.size(); ++i)
+    parts.push_back({adapters[i].adapter->b(), fishers[i], n_tokens[i]});
+  return judge(*tenant, expected, *live.adapter, merge_by_fisher(parts), std::move(report));
 }
 
 Result<void> LearningLoops::check_operators(const Adapter& adapter) {

@@ -23,6 +23,13 @@ constexpr uint64_t kMinBoundaryTokens = 512;
 
 Scope tenant_of(const Scope& scope) { return {.tenant = scope.tenant, .session = ""}; }
 
+// Does a generation's reason say that nobody asked for it?
+bool by_a_loop(const std::string& reason) {
+  for (const LearnLoop loop : {LearnLoop::kInstant, LearnLoop::kBackground, LearnLoop::kDeep})
+    if (reason == learn_loop_name(loop)) return true;
+  return false;
+}
+
 Sha256Digest signal_key(const LearningSignal& signal, const Sha256Digest& content) {
   Sha256 hash;
   hash.update(signal.trajectory.bytes);
@@ -135,14 +142,29 @@ Result<void> LearningLoops::save(ScopeState& state) {
   return {};
 }
 
+Result<std::vector<std::filesystem::path>> LearningLoops::state_files() const {
+  std::vector<std::filesystem::path> files;
+  std::error_code error;
+  std::filesystem::directory_iterator at(folder_, error);
+  for (; !error && at != std::filesystem::directory_iterator(); at.increment(error))
+    files.push_back(at->path());
+  if (error) {
+    return fail(ErrorKind::kIo, "file.read", "{}: cannot list the folder: {}", folder_.string(),
+                error.message());
+  }
+  return files;
+}
+
 // States of conversations, the latest kMaxSessionFiles of them.
 void LearningLoops::prune_session_files() {
   const auto tenant_end = state_file("", {.tenant = "", .session = ""}).filename().string().substr(64);
   std::vector<std::pair<std::filesystem::file_time_type, std::filesystem::path>> files;
+  const auto all = state_files();
+  if (!all) return;  // next time
   std::error_code error;
-  for (const auto& item : std::filesystem::directory_iterator(folder_, error)) {
-    if (item.path().extension() == ".state" && !item.path().filename().string().ends_with(tenant_end))
-      files.emplace_back(item.last_write_time(error), item.path());
+  for (const auto& file : *all) {
+    if (file.extension() == ".state" && !file.filename().string().ends_with(tenant_end))
+      files.emplace_back(std::filesystem::last_write_time(file, error), file);
   }
   if (files.size() <= kMaxSessionFiles) return;
   std::sort(files.begin(), files.end());
@@ -164,15 +186,29 @@ Result<void> LearningLoops::forget(const std::string& tenant, const std::optiona
   clear_scratch();
   const std::string prefix =
       session ? state_file("", {.tenant = tenant, .session = *session}).string() : state_prefix(tenant);
-  std::error_code error;
-  for (const auto& item : std::filesystem::directory_iterator(folder_, error)) {
-    if (!item.path().filename().string().starts_with(prefix)) continue;
-    if (!std::filesystem::remove(item.path(), error) || error) {
-      return fail(ErrorKind::kIo, "file.remove", "{}: cannot delete the file: {}", item.path().string(),
+  ASSIGN_OR_RETURN(const auto files, state_files());
+  for (const auto& file : files) {
+    // Files of writes that were cut off begin with the name of what they were to become.
+    if (!file.filename().string().starts_with(prefix)) continue;
+    std::error_code error;
+    std::filesystem::remove(file, error);
+    if (error) {
+      return fail(ErrorKind::kIo, "file.remove", "{}: cannot delete the file: {}", file.string(),
                   error.message());
     }
   }
-  return {};
+  return session ? forget_in_tenant(tenant, *session) : Result<void>();
+}
+
+// The tenant has learned from its sessions' text too.
+Result<void> LearningLoops::forget_in_tenant(const std::string& tenant, const std::string& session) {
+  const Scope scope{.tenant = tenant, .session = ""};
+  if (session.empty()) return {};
+  if (!states_.contains({tenant, ""}) && !std::filesystem::exists(state_file(folder_, scope))) return {};
+  ASSIGN_OR_RETURN(ScopeState * state, this->state(scope));
+  for (RecordPool* pool : {&state->train, &state->validation, &state->held_out})
+    state->changed |= pool->forget(owner_of(session)) > 0;
+  return save(*state);
 }
 
 // ---- Signals.
@@ -236,7 +272,7 @@ Result<void> LearningLoops::absorb(const LearningSignal& signal) {
     if (signal.kind != LearningSignalKind::kQuality) RETURN_IF_ERROR(watch(*each, *scratch_));
     const bool background = each == tenant;
     RecordPool& pool = held_out ? each->held_out : (validates && background) ? each->validation : each->train;
-    pool.add(*scratch_, *weight);
+    pool.add(*scratch_, *weight, background ? owner_of(signal.scope.session) : 0);
     each->changed = true;
   }
   if (session == nullptr) return {};
@@ -277,23 +313,28 @@ Result<void> LearningLoops::tick() {
 
 // ---- Watching what is live.
 
+// Null: what is live was not published by a loop, or what came before is no longer kept.
+std::shared_ptr<const Adapter> LearningLoops::parent_of_live(ScopeState& state) {
+  const uint64_t own = book_.number(state.scope);
+  if (own == 0 || book_.live(state.scope).generation != own) return nullptr;
+  if (state.parent_of == own) return state.parent;
+  state.parent_of = own;
+  state.parent = nullptr;
+  const auto history = book_.history(state.scope);
+  if (!by_a_loop(history.front().reason)) return nullptr;
+  if (history.front().parent == 0) {
+    state.parent = book_.fallback(state.scope).adapter;
+  } else if (auto found = book_.adapter(state.scope, history.front().parent)) {
+    state.parent = std::move(*found);
+  }
+  return state.parent;
+}
+
 // 64-token blocks of new text under the live adapter: a rise of their NLL is a new task; a rise over the NLL
 // of the adapter before it is a mistake.
 Result<void> LearningLoops::watch(ScopeState& state, const TokenRecords& text) {
   const LiveAdapter live = book_.live(state.scope);
-  const uint64_t own = book_.number(state.scope);
-  std::shared_ptr<const Adapter> parent;
-  if (own != 0 && live.generation == own) {
-    const auto history = book_.history(state.scope);
-    const std::string& reason = history.front().reason;
-    if (reason == "instant" || reason == "background") {
-      parent = book_.fallback(state.scope).adapter;
-      if (history.front().parent != 0) {
-        auto found = book_.adapter(state.scope, history.front().parent);
-        parent = found ? std::move(*found) : nullptr;  // no longer kept: nothing to compare with
-      }
-    }
-  }
+  const auto parent = parent_of_live(state);
   std::vector<Example> examples;
   for (size_t i = 0; i < text.size(); ++i) examples.push_back({static_cast<uint32_t>(i), 1});
   const Batch batch{&text, examples};
@@ -327,14 +368,14 @@ Result<void> LearningLoops::watch_quality(ScopeState& tenant, double quality) {
   if (tenant.quality_before - tenant.outcomes_since_publish.mean <= kMaxQualityFall) return {};
   tenant.quality_before = 0;
   const auto history = book_.history(tenant.scope);
-  if (history.empty() || history.front().reason != "background") return {};
+  if (history.empty() || !by_a_loop(history.front().reason)) return {};
   return roll_back(tenant, "outcomes are worse than before it");
 }
 
 Result<void> LearningLoops::roll_back(ScopeState& state, const std::string& why) {
   const Sha256Digest hash = book_.live(state.scope).adapter->hash();
-  ASSIGN_OR_RETURN(const GenerationRecord published, book_.rollback(state.scope, {}, "rollback"));
-  state.banned.insert(hash);
+  ASSIGN_OR_RETURN(const GenerationRecord published, book_.rollback(state.scope, {}));
+  state.ban(hash);
   state.frozen_until_us = options_.clock_us() + kHourUs;
   state.regression.restart();
   state.block_gains.clear();
@@ -351,6 +392,17 @@ Result<void> LearningLoops::roll_back(ScopeState& state, const std::string& why)
   report.hash = published.content;
   finish(std::move(report));
   return save(state);
+}
+
+Result<void> LearningLoops::taken_back(const Scope& scope, uint64_t number) {
+  const auto hash = book_.taken_back_by(scope, number);
+  // The zero adapter is no candidate, and the global scope learns nothing by itself.
+  if (!hash || *hash == Sha256Digest{} || scope.tenant.empty()) return {};
+  ASSIGN_OR_RETURN(ScopeState * state, this->state(scope));
+  state->ban(*hash);
+  state->changed = true;
+  ++counters_["operator_rollbacks"];
+  return save(*state);
 }
 
 // ---- Tasks.

@@ -1,4 +1,4 @@
-// The two loops that move weights, and the watch over what they published (docs/learning.md). Everything here
+// The loops that move weights, and the watch over what they published (docs/learning.md). Everything here
 // runs on the learner's thread, one call at a time.
 #pragma once
 
@@ -34,6 +34,7 @@ struct LearnerOptions {
   size_t keep_generations = 16;
   uint64_t max_publishes_an_hour = 60;  // of a tenant, automatic ones
   GateLimits gates;
+  int max_steps = 32;  // of a full-batch fit
   // Of a scope: tokens it keeps to fit to and to be judged by. The oldest go first.
   size_t max_train_tokens = 16'384, max_held_out_tokens = 8'192;
   // Scopes in memory; the one used longest ago goes to its file.
@@ -48,7 +49,7 @@ struct LearnerOptions {
   Result<void> validate() const;
 };
 
-enum class LearnLoop : uint8_t { kInstant, kBackground };
+enum class LearnLoop : uint8_t { kInstant, kBackground, kDeep };
 std::string_view learn_loop_name(LearnLoop loop);
 
 // One attempt: what was measured, never what was intended.
@@ -96,12 +97,16 @@ class LearningLoops {
   // Trains the session's candidate on what waits, and tries to publish it once there is evidence.
   Result<LearnReport> instant(const Scope& scope);
   Result<LearnReport> background(const std::string& tenant);
+  // Merges the adapters of the tenant's conversations (docs/learning.md) into a candidate of the tenant.
+  Result<LearnReport> deep(const std::string& tenant);
   // Anchors what is live, with the Fisher information of the records so far. An empty task was found, not
   // named.
   Result<void> boundary(const Scope& scope, std::string task);
   Result<void> freeze(const Scope& scope, int64_t until_us);
   // G2 to G4 for an operator's adapter. Errors: learning.gate_rejected.
   Result<void> check_operators(const Adapter& adapter);
+  // An operator rolled back with this generation: what was live before it is never published by itself again.
+  Result<void> taken_back(const Scope& scope, uint64_t number);
 
   Result<void> checkpoint();
   Result<void> forget(const std::string& tenant, const std::optional<std::string>& session);
@@ -123,15 +128,21 @@ class LearningLoops {
   Result<void> make_room();
   Result<void> save(ScopeState& state);
   void prune_session_files();
+  Result<std::vector<std::filesystem::path>> state_files() const;
+  Result<void> forget_in_tenant(const std::string& tenant, const std::string& session);
   void clear_scratch();
   std::optional<float> weight_of(ScopeState& tenant, const LearningSignal& signal);
   Result<void> watch(ScopeState& state, const TokenRecords& text);
   Result<void> watch_quality(ScopeState& tenant, double quality);
   Result<void> roll_back(ScopeState& state, const std::string& why);
+  std::shared_ptr<const Adapter> parent_of_live(ScopeState& state);
   void score_block(ScopeState& state, const Batch& block, std::span<const float> live,
                    std::span<const float> candidate);
   void train_candidate(ScopeState& state, const Adapter& live);
   std::string held_back(const ScopeState& state, ScopeState& tenant) const;
+  Result<LearnReport> judge(ScopeState& tenant, uint64_t expected, const Adapter& live,
+                            std::span<const float> candidate, LearnReport report);
+  std::string evidence_missing(const ScopeState& tenant) const;
   Result<void> try_publish(ScopeState& state, ScopeState& tenant, uint64_t expected, const Adapter& live,
                            Admission admission, LearnReport& report);
   LearnReport finish(LearnReport report);

@@ -60,6 +60,7 @@ Sha256Digest signal_content(const LearningSignal& signal) {
 
 SignalRing::SignalRing(size_t capacity, size_t max_bytes) : max_bytes_(max_bytes), slots_(capacity) {
   lost_.reserve(kMaxLost);
+  freed_.reserve(kMaxLost);
 }
 
 size_t SignalRing::bytes_of(const LearningSignal& signal) {
@@ -90,10 +91,9 @@ void SignalRing::put(LearningSignal signal) {
 }
 
 std::optional<LearningSignal> SignalRing::take() {
-  std::vector<LearningSignal> lost;  // freed without the lock
-  lost.reserve(kMaxLost);
+  freed_.clear();  // without the lock
   const std::lock_guard lock(mutex_);
-  std::swap(lost, lost_);
+  std::swap(freed_, lost_);
   if (n_waiting_ == 0) return std::nullopt;
   LearningSignal& oldest = slots_[first_];
   n_bytes_ -= bytes_of(oldest);

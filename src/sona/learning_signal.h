@@ -69,7 +69,8 @@ class SignalRing {
   const size_t max_bytes_;
   mutable std::mutex mutex_;
   std::vector<LearningSignal> slots_;  // (capacity)
-  std::vector<LearningSignal> lost_;   // (capacity at most) wait to be freed
+  std::vector<LearningSignal> lost_;   // wait to be freed
+  std::vector<LearningSignal> freed_;  // of the thread that takes; its memory and that of lost_ take turns
   size_t first_ = 0, n_waiting_ = 0, n_bytes_ = 0;
   uint64_t n_put_ = 0, n_overwritten_ = 0;
 };

@@ -14,7 +14,7 @@ constexpr int kMaxHalvings = 6;
 constexpr double kFisherFloor = 1e-3;  // of the mean Fisher
 // The running Fisher forgets what is older than this; measuring more would change nothing.
 constexpr size_t kMaxFisherBatches = 64;
-constexpr double kLeastBeta = 0.01, kMostBeta = 10, kHighKl = 0.01, kLowKl = 0.003;
+constexpr double kHighKl = 0.01, kLowKl = 0.003;
 
 double mean_of(std::span<const double> values) {
   double sum = 0;

@@ -58,7 +58,8 @@ struct FitReport {
   std::vector<double> objectives;  // before, and after each step
 };
 
-// beta of the next update: doubled where canary KL is above 0.01, halved below 0.003, in [0.01, 10].
+// beta of the next update: doubled where canary KL is above 0.01, halved below 0.003, within these bounds.
+inline constexpr double kLeastBeta = 0.01, kMostBeta = 10;
 double next_beta(double beta, double canary_kl);
 
 // A candidate on its way. The same inputs give the same bytes.

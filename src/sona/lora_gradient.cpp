@@ -29,6 +29,17 @@ void each_four(std::span<const float* const> rows, size_t n, F&& f) {
   }
 }
 
+// e^x of every f16: records hold nothing else, and a look is cheaper than a power.
+const double* powers_of_f16() {
+  static const std::vector<double> powers = [] {
+    std::vector<double> all(size_t{1} << 16);
+    for (size_t bits = 0; bits < all.size(); ++bits)
+      all[bits] = std::exp(static_cast<double>(f16_to_f32(static_cast<f16_t>(bits))));
+    return all;
+  }();
+  return powers.data();
+}
+
 double rounding_of(f16_t log_p) {
   return std::abs(static_cast<double>(f16_to_f32(log_p))) * kHalfUlpF16 + kSmallestF16;
 }
@@ -63,10 +74,11 @@ void RecordEvaluator::each_rows(F&& f) {
 void RecordEvaluator::recorded_distribution() {
   const size_t k = record_.ids.size();
   p_made_.resize(k);
+  const double* powers = powers_of_f16();
   double sum = 0;
   for (size_t i = 0; i < k; ++i) {
     const bool exact = record_.ids[i] == record_.token;
-    p_made_[i] = std::exp(exact ? -record_.nll() : static_cast<double>(f16_to_f32(record_.log_p[i])));
+    p_made_[i] = exact ? std::exp(-record_.nll()) : powers[record_.log_p[i]];
     sum += p_made_[i];
   }
   const double factor = (1 - static_cast<double>(record_.tail)) / sum;
@@ -123,7 +135,7 @@ double RecordEvaluator::shifted_distribution(std::span<const float> b, std::vect
   return std::log(sum) + largest;
 }
 
-TokenLoss RecordEvaluator::loss(const TokenRecord& record, std::span<const float> b) {
+TokenLoss RecordEvaluator::value(const TokenRecord& record, std::span<const float> b) {
   record_ = record;
   recorded_distribution();
   const size_t k = record.ids.size();
@@ -149,7 +161,12 @@ TokenLoss RecordEvaluator::loss(const TokenRecord& record, std::span<const float
   DCHECK(y < k && record.ids[y] == record.token);
   result.nll = record.nll() - static_cast<double>(dots_[y]) + log_z;
   result.tail = tail_;
+  return result;
+}
 
+TokenLoss RecordEvaluator::loss(const TokenRecord& record, std::span<const float> b) {
+  TokenLoss result = value(record, b);
+  const size_t k = record.ids.size();
   // The bound; p_ is p_made e^Delta / Z, so everything is in units of Z.
   double largest_rounding = 0, mean_growth = 0, largest_dot = 0;
   const double inside = 1 - static_cast<double>(record.tail);
@@ -170,7 +187,7 @@ TokenLoss RecordEvaluator::loss(const TokenRecord& record, std::span<const float
                                 kArithmetic * (1 + largest_dot)
                           : std::numeric_limits<double>::infinity();
 
-  if (from_base) {
+  if (record.made_at.empty()) {
     result.delta = shift_norm_;
   } else if (!b.empty()) {
     const size_t d = head_->d();
@@ -331,7 +348,7 @@ double LoraLoss::nll(const Batch& batch, std::span<const float> b, double factor
   return sum(batch, gradient,
              [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, std::span<double> out) {
                const auto share = static_cast<double>(batch.examples[i].weight) / weight;
-               const TokenLoss loss = evaluator.loss(record, b);
+               const TokenLoss loss = evaluator.value(record, b);
                if (!out.empty()) evaluator.add_nll_gradient(factor * share, out);
                return share * loss.nll;
              });
@@ -343,7 +360,7 @@ double LoraLoss::kl(const Batch& batch, std::span<const float> b, double factor,
   return sum(batch, gradient,
              [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, std::span<double> out) {
                const auto share = static_cast<double>(batch.examples[i].weight) / weight;
-               const TokenLoss loss = evaluator.loss(record, b);
+               const TokenLoss loss = evaluator.value(record, b);
                if (!out.empty()) evaluator.add_kl_gradient(factor * share, out);
                return share * loss.kl;
              });
@@ -355,7 +372,7 @@ void LoraLoss::fisher(const Batch& batch, std::span<const float> b, std::span<do
   if (!(weight > 0)) return;
   sum(batch, out,
       [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, std::span<double> partial) {
-        evaluator.loss(record, b);
+        evaluator.value(record, b);
         evaluator.add_fisher(static_cast<double>(batch.examples[i].weight) / weight, partial);
         return 0.0;
       });

@@ -46,9 +46,11 @@ class RecordEvaluator {
 
   // b: (m, d), or empty for the zero adapter.
   TokenLoss loss(const TokenRecord& record, std::span<const float> b);
+  // The same without bound and delta, which cost as much again.
+  TokenLoss value(const TokenRecord& record, std::span<const float> b);
 
-  // Of the record last given to loss(), at that B: adds factor dNLL/dB, factor dKL/dB, factor F to `out`
-  // (m, d).
+  // Of the record last given to loss() or value(), at that B: adds factor dNLL/dB, factor dKL/dB, factor F to
+  // `out` (m, d).
   void add_nll_gradient(double factor, std::span<double> out);
   void add_kl_gradient(double factor, std::span<double> out);
   void add_fisher(double factor, std::span<double> out);

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "base/container.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "sona/lora_fit.h"
 #include "sona/token_record_file.h"
 
 namespace ruvltra {
@@ -14,6 +16,9 @@ namespace {
 constexpr uint64_t kMaxFileBytes = uint64_t{1} << 31;
 constexpr size_t kMaxSeen = 8192, kMaxBanned = 1024, kMaxGains = 4096;
 constexpr double kOutcomeMemory = 0.95;
+// What numbers of a file may be: far above what can be reached, far below what overflows.
+constexpr double kMostTokens = 1e15;
+constexpr uint64_t kMostTimeUs = uint64_t{1} << 62;
 constexpr uint32_t kScopeTag = section_tag("SCOP"), kBasisTag = section_tag("BASI");
 constexpr uint32_t kCandidateTag = section_tag("CAND"), kAnchorTag = section_tag("ANCH");
 constexpr uint32_t kTotalTag = section_tag("TOTL"), kRunTag = section_tag("FRUN");
@@ -27,6 +32,7 @@ constexpr size_t kCounts = 11, kNumbers = 9;
 
 uint32_t ends_tag(char pool) { return section_tag({pool, 'E', 'N', 'D', '\0'}); }
 uint32_t weights_tag(char pool) { return section_tag({pool, 'W', 'G', 'T', '\0'}); }
+uint32_t owners_tag(char pool) { return section_tag({pool, 'O', 'W', 'N', '\0'}); }
 
 std::vector<uint8_t> scope_bytes(const Scope& scope) {
   std::vector<uint8_t> bytes(scope.tenant.begin(), scope.tenant.end());
@@ -74,42 +80,63 @@ Result<std::vector<Sha256Digest>> read_digests(const Container& container, uint3
 RecordPool::RecordPool(const TokenRecords::Options& options)
     : options_(options), records_(std::make_unique<TokenRecords>(options)) {}
 
-void RecordPool::append(const TokenRecords& from, size_t begin, size_t end, float weight) {
+void RecordPool::append(const TokenRecords& from, size_t begin, size_t end, float weight, uint64_t owner) {
   for (size_t i = begin; i < end && records_->copy(from, i); ++i)
     examples_.push_back({static_cast<uint32_t>(records_->size() - 1), weight});
   if (records_->size() == begins_.back()) return;
   begins_.push_back(static_cast<uint32_t>(records_->size()));
   weights_.push_back(weight);
+  owners_.push_back(owner);
+}
+
+// Copies the texts for which keeps(text) holds into memory of their own; how many went.
+template <class F>
+size_t RecordPool::keep_if(F&& keeps) {
+  const auto old = std::move(records_);
+  const auto begins = std::exchange(begins_, {0});
+  const auto weights = std::exchange(weights_, {});
+  const auto owners = std::exchange(owners_, {});
+  const size_t n_used = std::exchange(n_used_, 0);
+  records_ = std::make_unique<TokenRecords>(options_);
+  examples_.clear();
+  for (size_t text = 0; text < weights.size(); ++text) {
+    if (!keeps(text)) continue;
+    append(*old, begins[text], begins[text + 1], weights[text], owners[text]);
+    const uint32_t used_end = std::clamp(static_cast<uint32_t>(n_used), begins[text], begins[text + 1]);
+    n_used_ += used_end - begins[text];
+  }
+  return weights.size() - weights_.size();
 }
 
 void RecordPool::drop_oldest() {
-  const auto old = std::move(records_);
-  const auto old_begins = std::exchange(begins_, {0});
-  const auto old_weights = std::exchange(weights_, {});
-  records_ = std::make_unique<TokenRecords>(options_);
-  examples_.clear();
-  size_t first = 0;
-  while (first < old_weights.size() && old_begins.back() - old_begins[first] > options_.capacity / 2) ++first;
-  const size_t n_dropped = old_begins[first];
-  for (size_t text = first; text < old_weights.size(); ++text)
-    append(*old, old_begins[text], old_begins[text + 1], old_weights[text]);
-  n_used_ = n_used_ > n_dropped ? n_used_ - n_dropped : 0;
+  const auto begins = begins_;
+  keep_if([&](size_t text) { return begins.back() - begins[text] <= options_.capacity / 2; });
 }
 
-void RecordPool::add(const TokenRecords& text, float weight) {
+size_t RecordPool::forget(uint64_t owner) {
+  const auto owners = owners_;
+  if (std::find(owners.begin(), owners.end(), owner) == owners.end()) return 0;
+  return keep_if([&](size_t text) { return owners[text] != owner; });
+}
+
+void RecordPool::add(const TokenRecords& text, float weight, uint64_t owner) {
   const size_t n = std::min(text.size(), options_.capacity / 2);
   size_t n_ids = 0, n_held = 0;
   for (size_t i = 0; i < n; ++i) n_ids += text[i].ids.size();
   for (size_t i = 0; i < records_->size(); ++i) n_held += (*records_)[i].ids.size();
   if (size() + n > options_.capacity || n_held + n_ids > options_.max_ids) drop_oldest();
-  append(text, 0, n, weight);
+  append(text, 0, n, weight, owner);
 }
 
-RecordPool::Columns RecordPool::columns() const { return {{begins_.begin() + 1, begins_.end()}, weights_}; }
+RecordPool::Columns RecordPool::columns() const {
+  return {{begins_.begin() + 1, begins_.end()}, weights_, owners_};
+}
 
 bool RecordPool::restore(const Columns& columns, size_t n_used) {
-  if (columns.ends.size() != columns.weights.size() || n_used > records_->size()) return false;
-  for (size_t text = 0; text < columns.ends.size(); ++text) {
+  const size_t n_texts = columns.ends.size();
+  if (columns.weights.size() != n_texts || columns.owners.size() != n_texts || n_used > records_->size())
+    return false;
+  for (size_t text = 0; text < n_texts; ++text) {
     const float weight = columns.weights[text];
     if (columns.ends[text] <= begins_.back() || columns.ends[text] > records_->size() || !(weight > 0) ||
         weight > 20)
@@ -118,6 +145,7 @@ bool RecordPool::restore(const Columns& columns, size_t n_used) {
     begins_.push_back(columns.ends[text]);
   }
   weights_ = columns.weights;
+  owners_ = columns.owners;
   n_used_ = n_used;
   return begins_.back() == records_->size();
 }
@@ -162,6 +190,32 @@ bool ScopeState::remember(const Sha256Digest& digest) {
     seen.pop_front();
   }
   return true;
+}
+
+void ScopeState::ban(const Sha256Digest& hash) {
+  if (is_banned(hash)) return;
+  banned.push_back(hash);
+  if (banned.size() > kMaxBanned) banned.pop_front();
+}
+
+bool ScopeState::is_banned(const Sha256Digest& hash) const {
+  return std::find(banned.begin(), banned.end(), hash) != banned.end();
+}
+
+void ScopeState::add_block(double nll_live, double nll_candidate) {
+  block_live.push_back(nll_live);
+  block_gains.push_back(nll_live - nll_candidate);
+  if (block_gains.size() <= kMaxGains) return;
+  block_live.erase(block_live.begin());
+  block_gains.erase(block_gains.begin());
+}
+
+uint64_t owner_of(const std::string& session) {
+  if (session.empty()) return 0;
+  const auto digest = sha256({reinterpret_cast<const uint8_t*>(session.data()), session.size()});
+  uint64_t owner = 0;
+  std::memcpy(&owner, digest.data(), sizeof owner);
+  return std::max<uint64_t>(owner, 1);
 }
 
 std::string state_prefix(const std::string& tenant) { return hash_of(tenant) + "-"; }
@@ -227,6 +281,7 @@ Result<void> ScopeState::save(const std::filesystem::path& file, const LearningS
     records[i].add_to(writer, kPools[i]);
     writer.add(ends_tag(kPools[i]), columns[i].ends);
     writer.add(weights_tag(kPools[i]), columns[i].weights);
+    writer.add(owners_tag(kPools[i]), columns[i].owners);
   }
   return writer.write_file(file);
 }
@@ -239,6 +294,7 @@ Result<void> ScopeState::load(const std::filesystem::path& file, const LearningS
     for (const uint32_t tag : record_tags(pool)) tags.push_back(tag);
     tags.push_back(ends_tag(pool));
     tags.push_back(weights_tag(pool));
+    tags.push_back(owners_tag(pool));
   }
   const ContainerExpect expect = {.kind = ContainerKind::kTrainingState,
                                   .max_version = 1,
@@ -265,9 +321,12 @@ Result<void> ScopeState::load(const std::filesystem::path& file, const LearningS
   ewc_state.n_batches = static_cast<uint32_t>(counts[8]);
   ewc_state.has_anchor = counts[9] != 0;
   const auto negative = [](double value) { return value < 0; };
-  const bool good = beta > 0 && numbers[0] >= 0.001 && numbers[0] <= 100 && numbers[1] >= 0 &&
-                    numbers[2] >= 0 && numbers[4] >= 0 && numbers[5] >= 0 && numbers[7] >= 0 &&
-                    counts[8] <= UINT32_MAX &&
+  const auto within = [](double value, double most) { return value >= 0 && value <= most; };
+  const bool good = numbers[0] >= kLeastBeta && numbers[0] <= kMostBeta && within(numbers[1], kMostTokens) &&
+                    within(numbers[2], kMostTokens) && within(numbers[3], 1) && within(numbers[4], 1) &&
+                    within(numbers[5], kMostTokens) && within(numbers[6], 1) && within(numbers[7], 1) &&
+                    within(numbers[8], 1) && counts[4] <= kMostTimeUs && counts[5] <= kMostTimeUs &&
+                    counts[8] <= UINT32_MAX && counts[9] <= 1 && counts[10] <= 1 &&
                     std::none_of(ewc_state.total.begin(), ewc_state.total.end(), negative) &&
                     std::none_of(ewc_state.run.begin(), ewc_state.run.end(), negative);
   if (!good) return fail("state.values", "{}: expected numbers of a training state, found others", name);
@@ -286,15 +345,20 @@ Result<void> ScopeState::load(const std::filesystem::path& file, const LearningS
   ASSIGN_OR_RETURN(const auto seen_digests, read_digests(container, kSeenTag, kMaxSeen));
   for (const Sha256Digest& digest : seen_digests) remember(digest);
   ASSIGN_OR_RETURN(const auto banned_digests, read_digests(container, kBannedTag, kMaxBanned));
-  banned.insert(banned_digests.begin(), banned_digests.end());
+  for (const Sha256Digest& digest : banned_digests) ban(digest);
   ASSIGN_OR_RETURN(const uint64_t n_times, container.count<uint64_t>(kTimeTag));
   ASSIGN_OR_RETURN(const auto times, container.read<uint64_t>(kTimeTag, n_times));
-  for (const uint64_t time : times) publishes.push_back(static_cast<int64_t>(time));
+  for (const uint64_t time : times) {
+    if (time > kMostTimeUs)
+      return fail("state.values", "{}: expected times of publishes, found {}", name, time);
+    publishes.push_back(static_cast<int64_t>(time));
+  }
   ASSIGN_OR_RETURN(const uint64_t n_gains, container.count<double>(kGainTag));
   if (n_gains > kMaxGains) return fail("state.values", "{}: expected at most {} blocks", name, kMaxGains);
   ASSIGN_OR_RETURN(block_gains, container.read<double>(kGainTag, n_gains));
   ASSIGN_OR_RETURN(block_live, container.read<double>(kLiveTag, n_gains));
   ASSIGN_OR_RETURN(const auto task_bytes, container.section(kTaskTag, SectionType::kBytes));
+  if (task_bytes.size() > kMaxTaskName) return fail("state.values", "{}: expected a task's name", name);
   task.assign(task_bytes.begin(), task_bytes.end());
 
   ASSIGN_OR_RETURN(const auto from, read_digests(container, kFromTag, 1));
@@ -307,6 +371,7 @@ Result<void> ScopeState::load(const std::filesystem::path& file, const LearningS
     ASSIGN_OR_RETURN(const uint64_t n_texts, container.count<uint32_t>(ends_tag(kPools[i])));
     ASSIGN_OR_RETURN(columns.ends, container.read<uint32_t>(ends_tag(kPools[i]), n_texts));
     ASSIGN_OR_RETURN(columns.weights, container.read<float>(weights_tag(kPools[i]), n_texts));
+    ASSIGN_OR_RETURN(columns.owners, container.read<uint64_t>(owners_tag(kPools[i]), n_texts));
     if (!pools[i]->restore(columns, counts[i]))
       return fail("state.values", "{}: expected texts that cover their records, found others", name);
   }

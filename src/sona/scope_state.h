@@ -24,8 +24,10 @@ class RecordPool {
   RecordPool(const TokenRecords::Options& options);
 
   // A copy of a text's records, all of the same weight. Where they do not fit, the oldest texts go until half
-  // of the pool is free. Texts longer than that are cut.
-  void add(const TokenRecords& text, float weight);
+  // of the pool is free. Texts longer than that are cut. `owner` is whose it is: owner_of() its session.
+  void add(const TokenRecords& text, float weight, uint64_t owner = 0);
+  // The texts of an owner go; how many. *Requires*: owner != 0.
+  size_t forget(uint64_t owner);
 
   const TokenRecords& records() const { return *records_; }
   size_t size() const { return records_->size(); }
@@ -41,6 +43,7 @@ class RecordPool {
   struct Columns {
     std::vector<uint32_t> ends;
     std::vector<float> weights;
+    std::vector<uint64_t> owners;
   };
   Columns columns() const;
   // After records were read into records_to_fill(). False if the columns do not fit them.
@@ -48,16 +51,22 @@ class RecordPool {
   bool restore(const Columns& columns, size_t n_used);
 
  private:
-  void append(const TokenRecords& from, size_t begin, size_t end, float weight);
+  void append(const TokenRecords& from, size_t begin, size_t end, float weight, uint64_t owner);
   void drop_oldest();
+  template <class F>
+  size_t keep_if(F&& keeps);
 
   TokenRecords::Options options_;
   std::unique_ptr<TokenRecords> records_;
   std::vector<Example> examples_;       // (size)
   std::vector<uint32_t> begins_ = {0};  // (texts + 1)
   std::vector<float> weights_;          // (texts)
+  std::vector<uint64_t> owners_;        // (texts)
   size_t n_used_ = 0;
 };
+
+// What a session is called in pools: never 0, which is nobody.
+uint64_t owner_of(const std::string& session);
 
 // Mean and deviation of a tenant's outcomes so far: exponential, plain averages while there are few.
 struct OutcomeBaseline {
@@ -77,6 +86,9 @@ class RegressionWatch {
  private:
   double n_ = 0, mean_ = 0, variance_ = 0, sum_ = 0;
 };
+
+// Bytes of a task's name.
+inline constexpr size_t kMaxTaskName = 256;
 
 struct ScopeState {
   ScopeState(const Scope& scope, const LearningSpace& space, double ewc_lambda, size_t max_train_tokens,
@@ -100,7 +112,7 @@ struct ScopeState {
   std::deque<int64_t> publishes;           // of a tenant: times of automatic ones in the last hour
   std::deque<Sha256Digest> seen;           // of a tenant: signals, the oldest first
   std::set<Sha256Digest> seen_set;
-  std::set<Sha256Digest> banned;  // rolled back: never published by itself again
+  std::deque<Sha256Digest> banned;  // rolled back: never published by itself again. The oldest first
   int64_t frozen_until_us = 0;
   int64_t last_background_us = 0;
   uint64_t n_new_signals = 0;  // since the last background loop
@@ -110,6 +122,9 @@ struct ScopeState {
   // Not kept in the file: they begin anew after a restart.
   PageHinkley shift;
   RegressionWatch regression;
+  // The adapter before the live one, read once.
+  uint64_t parent_of = 0;
+  std::shared_ptr<const Adapter> parent;
   // Held-back tokens of the block at hand, of both watches.
   double block_nll = 0, block_parent = 0;
   size_t block_tokens = 0;
@@ -120,6 +135,10 @@ struct ScopeState {
 
   // False if it was seen before; else it is now.
   bool remember(const Sha256Digest& digest);
+  void ban(const Sha256Digest& hash);
+  bool is_banned(const Sha256Digest& hash) const;
+  // What a micro-batch that was not trained on says of the candidate. Beyond a few thousand the oldest go.
+  void add_block(double nll_live, double nll_candidate);
 
   Result<void> save(const std::filesystem::path& file, const LearningSpace& space) const;
   // Into a new state of the same scope and limits. Errors: those of Container and of reading files;

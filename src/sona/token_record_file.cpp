@@ -23,10 +23,12 @@ bool valid(const TokenRecord& record, size_t n_rows) {
     if (record.ids[i - 1] >= record.ids[i]) return false;
   if (!std::binary_search(record.ids.begin(), record.ids.end(), record.token)) return false;
   // Logarithms of probabilities, rounded.
-  return std::all_of(record.log_p.begin(), record.log_p.end(), [](f16_t value) {
-    const float x = f16_to_f32(value);
-    return std::isfinite(x) && x <= 0.01f;
-  });
+  const bool clipped = std::all_of(record.features.begin(), record.features.end(),
+                                   [](float value) { return std::abs(value) <= kFeatureClip; });
+  return clipped && std::all_of(record.log_p.begin(), record.log_p.end(), [](f16_t value) {
+           const float x = f16_to_f32(value);
+           return std::isfinite(x) && x <= 0.01f;
+         });
 }
 
 }  // namespace
