@@ -141,10 +141,9 @@ Result<Generation> Conversation::answer(GenerateParams params, Show show) {
   const auto bell = std::make_shared<Bell>();
   Treatment treatment;
   treatment.session = session_;
-  ASSIGN_OR_RETURN(Stream stream,
-                   model_->model.engine().stream(
-                       {std::move(request), std::move(params), treatment, options_.adapter},
-                       [bell] { bell->ring(); }));
+  ASSIGN_OR_RETURN(Stream stream, model_->model.engine().stream(
+                                      {std::move(request), std::move(params), treatment, options_.adapter},
+                                      [bell] { bell->ring(); }));
   Generation generation = follow(stream, *bell, show);
   if (generation.error) return tl::unexpected<Error>(std::move(*generation.error));
   if (is_void(generation)) return generation;
@@ -300,7 +299,8 @@ std::string generation_stats(const Generation& generation) {
   if (generation.n_drafted > 0)
     text += fmt::format(" | drafted {}, accepted {}", generation.n_drafted, generation.n_accepted);
   if (!generation.adapter_hash.empty())
-    text += fmt::format(" | learned weights {} ({:.8})", generation.adapter_generation, generation.adapter_hash);
+    text +=
+        fmt::format(" | learned weights {} ({:.8})", generation.adapter_generation, generation.adapter_hash);
   return text;
 }
 

@@ -26,8 +26,9 @@ void add_learning_options(CLI::App& app, LearningOptions& options) {
       ->group("Learning");
   app.add_flag("--bank", options.bank, "Put what the bank knows about the first message before the dialogue")
       ->group("Learning");
-  app.add_option("--adapter", options.adapter,
-                 "With --learn on: the generation of learned weights that answers; none is the model as it is")
+  app.add_option(
+         "--adapter", options.adapter,
+         "With --learn on: the generation of learned weights that answers; none is the model as it is")
       ->type_name("latest|none|N")
       ->group("Learning");
 }
@@ -39,17 +40,17 @@ Result<std::optional<uint64_t>> adapter_of(const LearningOptions& options) {
   const char* end = options.adapter.data() + options.adapter.size();
   const auto [stop, error] = std::from_chars(options.adapter.data(), end, number);
   if (error == std::errc() && stop == end && number > 0) return number;
-  return fail(ErrorKind::kUsage, "option.adapter", "--adapter: expected latest, none or a generation, found {}",
-              ruvltra::quoted(options.adapter));
+  return fail(ErrorKind::kUsage, "option.adapter",
+              "--adapter: expected latest, none or a generation, found {}", ruvltra::quoted(options.adapter));
 }
 
 std::string learning_line(const LearningReport& report) {
-  const std::string measured =
-      fmt::format("NLL {:.4f} -> {:.4f} on {} held-out tokens, canary {:+.2f} % and KL {:.4f}",
-                  report.nll_before, report.nll_after, report.n_held_out_tokens, 100 * report.canary_rise,
-                  report.canary_kl);
+  const std::string measured = fmt::format(
+      "NLL {:.4f} -> {:.4f} on {} held-out tokens, canary {:+.2f} % and KL {:.4f}", report.nll_before,
+      report.nll_after, report.n_held_out_tokens, 100 * report.canary_rise, report.canary_kl);
   if (report.accepted) return fmt::format("published generation {}: {}", report.generation, measured);
-  return fmt::format("not published: {}{}{}", report.reason, report.detail.empty() ? "" : ": ", report.detail);
+  return fmt::format("not published: {}{}{}", report.reason, report.detail.empty() ? "" : ": ",
+                     report.detail);
 }
 
 Result<std::filesystem::path> resolve_data_dir(const std::string& data_dir) {

@@ -14,8 +14,8 @@
 namespace ruvltra {
 
 struct LearningOptions {
-  std::string data_dir;       // empty = default_data_dir()
-  std::string learn = "off";  // off, record, on
+  std::string data_dir;            // empty = default_data_dir()
+  std::string learn = "off";       // off, record, on
   std::string adapter = "latest";  // latest, none, or a generation
   bool bank = false;
 };

@@ -262,9 +262,10 @@ void add_sona_verb(Program& program) {
                                    "  ruvltra sona export backup/\n"
                                    "  ruvltra sona import backup/ --data-dir /var/lib/ruvltra\n",
                                    [options] { return sona(*options); });
-  app.add_option("action", options->action,
-                 "status; learn = run every loop now; teach FILE = learn to write like it; history; rollback; "
-                 "reset = the model as it was; export FOLDER; import FOLDER")
+  app.add_option(
+         "action", options->action,
+         "status; learn = run every loop now; teach FILE = learn to write like it; history; rollback; "
+         "reset = the model as it was; export FOLDER; import FOLDER")
       ->required()
       ->configurable(false)
       ->check(one_of({"status", "learn", "teach", "history", "rollback", "reset", "export", "import"}));

@@ -184,8 +184,9 @@ struct GenerationInfo {
   uint64_t number = 0;     // ascending within a scope; 0: nothing was ever published, the model as it is
   std::string hash = {};   // 64 hexadecimal digits; all zero: the model as it is
   uint64_t parent = 0;     // what rollback() goes back to
-  std::string reason = {}; // "instant", "background", "deep", "import", "merge", "rollback", "reset", "operator"
-  std::string report = {}; // JSON: what was measured before it was published
+  std::string reason =
+      {};  // "instant", "background", "deep", "import", "merge", "rollback", "reset", "operator"
+  std::string report = {};  // JSON: what was measured before it was published
   int64_t time_us = 0;
 };
 
@@ -208,11 +209,11 @@ struct LearningReport {
 };
 
 struct AdapterStatus {
-  bool learns = false;                       // SonaConfig::learn is on
-  std::vector<GenerationInfo> live = {};     // of every scope that has one
+  bool learns = false;                            // SonaConfig::learn is on
+  std::vector<GenerationInfo> live = {};          // of every scope that has one
   std::map<std::string, uint64_t> counters = {};  // by effect, or reason of a refusal
-  std::vector<LearningReport> reports = {};  // the latest, newest first
-  size_t n_waiting = 0;                      // signals
+  std::vector<LearningReport> reports = {};       // the latest, newest first
+  size_t n_waiting = 0;                           // signals
   uint64_t n_signals = 0, n_overwritten = 0;
   size_t n_canary_tokens = 0;
   std::vector<std::string> notes = {};  // what was damaged, or made anew

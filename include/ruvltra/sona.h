@@ -156,8 +156,8 @@ class Sona {
   // Says that another kind of work begins: what was learned before is anchored.
   Result<void> begin_task(const Scope& scope, std::string name);
 
-  // Text to write like: a signal for adapters, piece by piece. How many tokens. Waits while the queue is full.
-  // Errors: learning.disabled (SonaConfig::learn is not on), learning.empty_text.
+  // Text to write like: a signal for adapters, piece by piece. How many tokens. Waits while the queue is
+  // full. Errors: learning.disabled (SonaConfig::learn is not on), learning.empty_text.
   Result<size_t> teach(std::string_view text, const Scope& scope = {});
   // Works off what waits, then tries to publish: a session by its instant loop, a tenant by its background
   // loop. A refusal is a report, not an error. Errors: learning.disabled, store.*, file.*.

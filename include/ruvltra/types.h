@@ -109,14 +109,15 @@ struct Generation {
   size_t n_cached = 0;                   // of these, found in the KV cache
   size_t n_drafted = 0, n_accepted = 0;  // proposals of speculative decoding, and those that came true
   Timings timings;
-  // The learned weights that answered (docs/learning.md), from the first token to the last. 0 and empty: none.
+  // The learned weights that answered (docs/learning.md), from the first token to the last. 0 and empty:
+  // none.
   uint64_t adapter_generation = 0;
   std::string adapter_hash;    // 64 hexadecimal digits
   std::optional<Error> error;  // of kFailed, and of kCancelled where it was not the caller's wish
 };
 
-// How a request is treated among others. None of it changes the answer, but that tenants and sessions may have
-// learned weights of their own.
+// How a request is treated among others. None of it changes the answer, but that tenants and sessions may
+// have learned weights of their own.
 struct Treatment {
   int priority = 0;            // higher first
   double timeout_seconds = 0;  // from submission to the last token; 0 = none

@@ -1,4 +1,5 @@
-// Adapters behind the Sona's face: starting the learner, what feedback tells it, and the generations it makes.
+// Adapters behind the Sona's face: starting the learner, what feedback tells it, and the generations it
+// makes.
 #include <algorithm>
 #include <array>
 #include <utility>
@@ -135,8 +136,8 @@ Result<void> SonaParts::start_learner() {
   options.busy = [m = model] { return m->loop->stats().n_running > 0; };
   ASSIGN_OR_RETURN(learner, Learner::open(std::move(space), *store, folder, forward, std::move(options)));
 
-  model->adapters.set([l = learner.get()](const Treatment& treatment, std::optional<uint64_t> number)
-                          -> Result<PinnedGeneration> {
+  model->adapters.set([l = learner.get()](const Treatment& treatment,
+                                          std::optional<uint64_t> number) -> Result<PinnedGeneration> {
     Scope scope;
     if (!treatment.tenant.empty()) scope.tenant = treatment.tenant;
     scope.session = treatment.session;
@@ -181,7 +182,8 @@ Result<void> SonaParts::learn_from(const TrajectoryRecord& record, const Signal&
     return learner->enqueue(std::move(one));
   };
   if (!signal.correction.empty()) {
-    ASSIGN_OR_RETURN(std::vector<TokenId> target, model->tokenizer.encode(signal.correction, Recognise::kNone));
+    ASSIGN_OR_RETURN(std::vector<TokenId> target,
+                     model->tokenizer.encode(signal.correction, Recognise::kNone));
     if (end >= 0) target.push_back(end);
     RETURN_IF_ERROR(send(target, LearningSignalKind::kCorrection));
   }
@@ -221,7 +223,8 @@ AdapterStatus SonaParts::adapter_status() const {
 Result<size_t> Sona::teach(std::string_view text, const Scope& scope) {
   RETURN_IF_ERROR(check_scope(scope));
   ASSIGN_OR_RETURN(Learner* const learner, learner_of(*parts_));
-  ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, parts_->model->tokenizer.encode(text, Recognise::kNone));
+  ASSIGN_OR_RETURN(const std::vector<TokenId> tokens,
+                   parts_->model->tokenizer.encode(text, Recognise::kNone));
   if (tokens.size() < 2) {
     return fail(ErrorKind::kUsage, "learning.empty_text", "text: expected at least 2 tokens, found {}",
                 tokens.size());
@@ -268,7 +271,7 @@ Result<DeepReport> Sona::run_deep(const Scope& scope) {
   flush();
   DeepReport report;
   ASSIGN_OR_RETURN(report.bank, pattern_bank().consolidate());
-  ASSIGN_OR_RETURN(const LearnReport adapter, learner->run_background(scope.tenant));
+  ASSIGN_OR_RETURN(const LearnReport adapter, learner->run_deep(scope.tenant));
   report.adapter = public_report(adapter);
   return report;
 }

@@ -131,8 +131,9 @@ TemporaryFolder::~TemporaryFolder() {
 }
 
 size_t RecordedAnswers::bytes_of(const RecordedAnswer& answer) {
-  return answer.tokens ? (answer.tokens->prompt.capacity() + answer.tokens->output.capacity()) * sizeof(TokenId)
-                       : 0;
+  return answer.tokens
+             ? (answer.tokens->prompt.capacity() + answer.tokens->output.capacity()) * sizeof(TokenId)
+             : 0;
 }
 
 void RecordedAnswers::add(RequestId id, int choice, RecordedAnswer answer) {

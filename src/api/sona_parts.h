@@ -74,7 +74,7 @@ class RecordedAnswers {
   const size_t max_bytes_;
   mutable std::mutex mutex_;
   std::map<Key, RecordedAnswer> answers_;
-  std::deque<Key> order_;       // oldest first
+  std::deque<Key> order_;        // oldest first
   std::deque<Key> with_tokens_;  // likewise
   size_t n_bytes_ = 0;
 };

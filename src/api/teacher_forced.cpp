@@ -45,7 +45,7 @@ Result<void> pass(ModelParts& parts, std::span<const TokenId> tokens, size_t n_c
     place.push_back(
         static_cast<size_t>(std::lower_bound(layers.begin(), layers.end(), layer) - layers.begin()));
 
-  std::vector<float> logits(kLogitRows * shape.n_vocab);           // (rows, n_vocab)
+  std::vector<float> logits(kLogitRows * shape.n_vocab);            // (rows, n_vocab)
   std::vector<float> states(layers.size() * kLogitRows * d_model);  // (layers, rows, d_model)
   std::vector<const float*> taps(tap_layers.size());
   const size_t first = n_context - 1, end = tokens.size() - 1;  // positions that predict a target
