@@ -35,6 +35,10 @@ Experiment bank_crash_experiment();
 Experiment bank_experiment();
 Experiment route_experiment();
 Experiment sona_style_experiment();
+Experiment sona_quality_experiment();
+Experiment sona_null_experiment();
+Experiment sona_poison_experiment();
+Experiment sona_rollback_experiment();
 Experiment sona_grad_experiment();
 Experiment sona_teacher_experiment();
 

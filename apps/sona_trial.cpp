@@ -44,7 +44,9 @@ std::vector<std::string> add_trial_options(CLI::App& app, std::shared_ptr<const 
     app.add_option("--taught", shared->n_tokens, "sona-*: tokens taught of an author")
         ->check(in_range(1024, 1'000'000))
         ->configurable(false);
-    app.add_option("--attempts", shared->n_attempts, "sona-null, sona-rollback: how many")
+    app.add_option("--attempts", shared->n_attempts,
+                   "sona-quality: held-out requests; sona-null: attempts; sona-poison: signals "
+                   "of each attack; sona-rollback: jumps. Default: as documented")
         ->check(in_range(1, 100'000))
         ->configurable(false);
   }

@@ -25,7 +25,7 @@ struct TrialOptions {
   std::string other = "tests/golden/heldout.txt";          // must not suffer
   int n_seeds = 5;
   int n_tokens = 20'000;  // taught of an author
-  int n_attempts = 200;   // sona-null, sona-rollback
+  int n_attempts = 0;     // 0: as many as the experiment says
 };
 // Declares --author, --second-author, --other, --seeds, --taught and --attempts, which the experiments share.
 std::vector<std::string> add_trial_options(CLI::App& app, std::shared_ptr<const TrialOptions>& options);
