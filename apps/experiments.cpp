@@ -3,8 +3,9 @@
 namespace ruvltra {
 
 std::vector<Experiment> experiments() {
-  return {hnsw_file_experiment(), bank_crash_experiment(),   bank_experiment(),      route_experiment(),
-          sona_grad_experiment(), sona_teacher_experiment(), sona_style_experiment()};
+  return {hnsw_file_experiment(),  bank_crash_experiment(), bank_experiment(),
+          route_experiment(),      sona_grad_experiment(),  sona_teacher_experiment(),
+          sona_style_experiment(), sona_forget_experiment()};
 }
 
 }  // namespace ruvltra

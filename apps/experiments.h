@@ -35,6 +35,7 @@ Experiment bank_crash_experiment();
 Experiment bank_experiment();
 Experiment route_experiment();
 Experiment sona_style_experiment();
+Experiment sona_forget_experiment();
 Experiment sona_grad_experiment();
 Experiment sona_teacher_experiment();
 
