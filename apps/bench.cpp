@@ -9,6 +9,7 @@
 #include "bench_report.h"
 #include "bench_run.h"
 #include "bench_sim.h"
+#include "bench_sona.h"
 #include "bench_spec.h"
 #include "console.h"
 #include "verbs.h"
@@ -38,10 +39,12 @@ struct Options {
   bool speculation = false;
   SpecBenchOptions spec;
   HnswBenchOptions hnsw;
+  bool sona = false;
+  SonaBenchOptions learning;
 };
 
 // What is measured, and which options mean something to it.
-enum class Kind { kTests, kSim, kSpec, kHnsw };
+enum class Kind { kTests, kSim, kSpec, kHnsw, kSona };
 struct OptionUse {
   const char* name;
   std::initializer_list<Kind> kinds;
@@ -53,7 +56,7 @@ const OptionUse kOptionUses[] = {
     {"-b", {Kind::kTests}},
     {"--step-tokens", {Kind::kTests}},
     {"--fa", {Kind::kTests}},
-    {"-n", {Kind::kTests, Kind::kSpec}},
+    {"-n", {Kind::kTests, Kind::kSpec, Kind::kSona}},
     {"-r", {Kind::kTests, Kind::kSpec}},
     {"--draft", {Kind::kSpec}},
     {"--spec-task", {Kind::kSpec}},
@@ -63,7 +66,7 @@ const OptionUse kOptionUses[] = {
     {"--draft-stop", {Kind::kSpec}},
     {"--clients", {Kind::kSim}},
     {"--rate", {Kind::kSim}},
-    {"--requests", {Kind::kSim}},
+    {"--requests", {Kind::kSim, Kind::kSona}},
     {"--prompt-tokens", {Kind::kSim}},
     {"--output-tokens", {Kind::kSim}},
     {"--shared-prefix", {Kind::kSim}},
@@ -83,6 +86,7 @@ const OptionUse kOptionUses[] = {
     {"--hnsw-queries", {Kind::kHnsw}},
     {"--hnsw-deletes", {Kind::kHnsw}},
     {"--hnsw-seed", {Kind::kHnsw}},
+    {"--pairs", {Kind::kSona}},
 };
 
 // Options of one kind of measurement mean nothing to the others. Only the command line counts: a settings
@@ -98,6 +102,8 @@ Result<void> check_options(const std::set<std::string>& given, Kind kind) {
     return refuse(use.name, other == Kind::kSim    ? "with --sim"
                             : other == Kind::kSpec ? "with --spec"
                             : other == Kind::kHnsw ? "with --hnsw"
+                            : other == Kind::kSona ? "with --sona"
+                            : kind == Kind::kSona  ? "without --sona"
                             : kind == Kind::kHnsw  ? "without --hnsw"
                             : kind == Kind::kSim   ? "without --sim"
                                                    : "without --spec");
@@ -198,17 +204,31 @@ Result<int> run_hnsw(Options& options) {
   return bench_hnsw(options.hnsw);
 }
 
+Result<int> run_sona(Options& options) {
+  if (!options.json && options.output != "md" && options.output != "json")
+    return fail(ErrorKind::kUsage, "bench.options", "-o: expected md or json with --sona, found {}",
+                options.output);
+  options.learning.json = options.json || options.output == "json";
+  if (options.given.contains("-n")) options.learning.n_tokens = std::max(2, options.generate.front());
+  if (options.given.contains("--requests")) options.learning.n_requests = options.load.n_requests;
+  return bench_sona(options.learning, options.model);
+}
+
 Result<int> bench(Options& options) {
   const bool hnsw = !options.hnsw.size.empty();
   if (hnsw && (options.sim || options.speculation || options.attention))
     return fail(ErrorKind::kUsage, "bench.options", "--hnsw, --sim, --spec, --fa: expected one of them");
   if (options.sim && options.speculation)
     return fail(ErrorKind::kUsage, "bench.options", "--sim, --spec: expected one of them");
+  if (options.sona && (hnsw || options.sim || options.speculation || options.attention))
+    return fail(ErrorKind::kUsage, "bench.options", "--sona: expected no other kind of test beside it");
   RETURN_IF_ERROR(check_options(options.given, hnsw                  ? Kind::kHnsw
+                                               : options.sona        ? Kind::kSona
                                                : options.sim         ? Kind::kSim
                                                : options.speculation ? Kind::kSpec
                                                                      : Kind::kTests));
   if (hnsw) return run_hnsw(options);
+  if (options.sona) return run_sona(options);
   if (options.sim) return run_simulation(options);
   if (options.speculation) return run_speculation(options);
   if (options.attention) {
@@ -350,7 +370,8 @@ void add_bench_verb(Program& program) {
       "  ruvltra bench --sim -m model.gguf --clients 1 --shared-prefix 2048 --prompt-tokens 16\n"
       "  ruvltra bench --sim -m model.gguf --clients 7 --long-prompt 4096\n"
       "  ruvltra bench --spec -m model.gguf --draft small.gguf -n 128 --spec-source ngram,auto\n"
-      "  ruvltra bench --hnsw 10000,256\n",
+      "  ruvltra bench --hnsw 10000,256\n"
+      "  ruvltra bench --sona -m model.gguf --pairs 40\n",
       [options] { return bench(*options); });
   app.parse_complete_callback([&app, options] { options->given = given_options(app); });
   add_model_path_option(app, options->model.model);
@@ -414,6 +435,16 @@ void add_bench_verb(Program& program) {
   add_load_options(app, options->model);
   add_sim_options(app, *options);
   add_hnsw_options(app, options->hnsw);
+  app.add_flag(
+         "--sona", options->sona,
+         "What learning costs: -n tokens per answer, with and without in turn; then generations published "
+         "under --requests")
+      ->group("Learning (--sona)");
+  app.add_option("--pairs", options->learning.n_pairs, "Answers with, and as many without")
+      ->check(in_range(2, 100'000))
+      ->type_name("N")
+      ->group("Learning (--sona)")
+      ->configurable(false);
 }
 
 }  // namespace ruvltra

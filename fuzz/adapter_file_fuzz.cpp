@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/container.h"
+#include "container_repair.h"
 #include "sona/micro_lora.h"
 
 namespace {
@@ -78,50 +79,23 @@ void parse(std::span<const uint8_t> bytes) {
   }
 }
 
-// Puts the right size and hashes where header and table say they belong, the basis' and the adapter's own
-// among them.
+// The basis' hash and the adapter's own are part of the content.
 void repair(std::vector<uint8_t>& file) {
-  if (file.size() < 96) return;
-  const uint64_t size = file.size();
-  std::memcpy(file.data() + 16, &size, sizeof size);
-  std::memcpy(file.data() + 24, kModel.data(), kModel.size());
-  uint32_t n_sections;
-  std::memcpy(&n_sections, file.data() + 12, sizeof n_sections);
-  n_sections = static_cast<uint32_t>(std::min<uint64_t>(n_sections, (file.size() - 96) / 56));
-  struct Part {
-    uint32_t tag;
-    uint64_t offset, length;
-  };
-  std::vector<Part> parts;
-  for (uint32_t i = 0; i < n_sections; ++i) {
-    const uint8_t* entry = file.data() + 64 + 56 * i;
-    Part part = {};
-    std::memcpy(&part.tag, entry, sizeof part.tag);
-    std::memcpy(&part.offset, entry + 8, sizeof part.offset);
-    std::memcpy(&part.length, entry + 16, sizeof part.length);
-    if (part.offset > size || part.length > size - part.offset) part.length = part.offset = 0;
-    parts.push_back(part);
-  }
-  std::vector<float> b;
-  for (const Part& part : parts) {
-    if (part.tag == section_tag("BASH") && part.length == 32)
-      std::memcpy(file.data() + part.offset, own_basis()->hash().data(), 32);
-    if (part.tag != section_tag("BETA") || part.length == 0) continue;
-    b.resize(part.length / sizeof(float));
-    std::memcpy(b.data(), file.data() + part.offset, b.size() * sizeof(float));
-  }
-  const auto adapter = Adapter::make(own_basis(), b);
-  for (const Part& part : parts) {
-    if (part.tag == section_tag("HASH") && part.length == 32 && adapter)
-      std::memcpy(file.data() + part.offset, adapter->hash().data(), 32);
-  }
-  for (uint32_t i = 0; i < n_sections; ++i) {
-    const auto digest = sha256({file.data() + parts[i].offset, parts[i].length});
-    std::memcpy(file.data() + 64 + 56 * i + 24, digest.data(), digest.size());
-  }
-  const size_t hashed = 64 + 56 * n_sections;
-  const auto digest = sha256({file.data(), hashed});
-  std::memcpy(file.data() + hashed, digest.data(), digest.size());
+  fuzzing::repair_container(file, kModel, [](std::span<const fuzzing::Section> sections) {
+    std::vector<float> b;
+    for (const fuzzing::Section& section : sections) {
+      if (section.tag == section_tag("BASH") && section.bytes.size() == 32)
+        std::memcpy(section.bytes.data(), own_basis()->hash().data(), 32);
+      if (section.tag != section_tag("BETA") || section.bytes.empty()) continue;
+      b.resize(section.bytes.size() / sizeof(float));
+      std::memcpy(b.data(), section.bytes.data(), b.size() * sizeof(float));
+    }
+    const auto adapter = Adapter::make(own_basis(), b);
+    for (const fuzzing::Section& section : sections) {
+      if (section.tag == section_tag("HASH") && section.bytes.size() == 32 && adapter)
+        std::memcpy(section.bytes.data(), adapter->hash().data(), 32);
+    }
+  });
 }
 
 }  // namespace

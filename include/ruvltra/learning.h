@@ -215,6 +215,7 @@ struct AdapterStatus {
   std::vector<LearningReport> reports = {};       // the latest, newest first
   size_t n_waiting = 0;                           // signals
   uint64_t n_signals = 0, n_overwritten = 0;
+  double enqueue_p50_us = 0, enqueue_p99_us = 0;  // what handing a signal over takes
   size_t n_canary_tokens = 0;
   std::vector<std::string> notes = {};  // what was damaged, or made anew
   std::string last_error = {};

@@ -1,7 +1,6 @@
 // Adapters behind the Sona's face: starting the learner, what feedback tells it, and the generations it
 // makes.
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "api/sona_parts.h"
@@ -89,7 +88,8 @@ Result<std::vector<TokenId>> context_of(const ModelParts& model, const Trajector
     }
   }
   const bool chats = model.chat_template && model.chat_template->has_value();
-  if (chats) return model.tokens_of(std::span(std::array{ChatMessage{"user", task, {}}}));
+  const std::vector<ChatMessage> messages = {{"user", task, {}}};
+  if (chats) return model.tokens_of(std::span(messages));
   return model.tokenizer.encode(task, Recognise::kUserDefined);
 }
 
@@ -215,6 +215,9 @@ AdapterStatus SonaParts::adapter_status() const {
   status.n_waiting = now.ring.n_waiting;
   status.n_signals = now.ring.n_put;
   status.n_overwritten = now.ring.n_overwritten;
+  status.enqueue_p50_us = now.enqueue_p50_us;
+  status.enqueue_p99_us = now.enqueue_p99_us;
+  status.n_canary_tokens = learner->n_canary_tokens();
   status.notes = std::move(now.notes);
   status.last_error = std::move(now.last_error);
   return status;

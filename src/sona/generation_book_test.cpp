@@ -172,7 +172,12 @@ TEST_F(GenerationBookTest, AMergeResistsOnePart) {
   // Two parts, nothing trimmed: the longer one is clipped to twice the shorter.
   const std::vector<std::shared_ptr<const Adapter>> two = {adapter(1), adapter(100)};
   EXPECT_NEAR(merge_adapters(two)->b()[0], 1.5, 1e-5);
-  EXPECT_EQ(merge_adapters({two.data(), 1}).error().id, "learning.few_parts");
+  // With nothing trimmed, clipping bounds the norm: (1 + 1 + 2) / 3.
+  const std::vector<std::shared_ptr<const Adapter>> three = {adapter(1), adapter(1), adapter(1e6f)};
+  EXPECT_NEAR(merge_adapters(three, {.max_norm_ratio = 2, .trim = 0})->b()[0], 4.0 / 3, 1e-5);
+  EXPECT_EQ(merge_adapters(three)->hash(), adapter(1)->hash());
+  EXPECT_EQ(merge_adapters({two.data(), 1})->hash(), two[0]->hash());
+  EXPECT_EQ(merge_adapters({}).error().id, "learning.few_parts");
   EXPECT_EQ(merge_adapters(two, {.max_norm_ratio = 2, .trim = 0.5}).error().id, "learning.merge_options");
 }
 

@@ -175,6 +175,7 @@ void Learner::stop() {
 }
 
 Result<void> Learner::enqueue(LearningSignal signal) {
+  const auto begun = Clock::now();
   RETURN_IF_ERROR(validate_signal(
       signal, {.max_tokens = options_.max_signal_tokens, .n_vocab = space_->head().n_rows()}));
   ring_->put(std::move(signal));
@@ -183,6 +184,7 @@ Result<void> Learner::enqueue(LearningSignal signal) {
     signalled_ = true;
   }
   news_.notify_all();
+  enqueued_.add(Clock::now() - begun);
   return {};
 }
 
@@ -325,6 +327,8 @@ Result<void> Learner::delete_data(const std::string& tenant, const std::optional
 LearnerStatus Learner::status() const {
   LearnerStatus status;
   status.ring = ring_->stats();
+  status.enqueue_p50_us = enqueued_.quantile_us(0.5);
+  status.enqueue_p99_us = enqueued_.quantile_us(0.99);
   auto seen = work_->seen();
   status.counters = std::move(seen.counters);
   status.reports = std::move(seen.reports);

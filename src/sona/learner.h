@@ -19,6 +19,7 @@
 
 #include "base/record_id.h"
 #include "sona/generation_book.h"
+#include "sona/latency.h"
 #include "sona/learning_loops.h"
 #include "sona/learning_signal.h"
 #include "sona/learning_space.h"
@@ -29,6 +30,7 @@ namespace ruvltra {
 
 struct LearnerStatus {
   SignalRing::Stats ring;
+  double enqueue_p50_us = 0, enqueue_p99_us = 0;  // whole calls of enqueue()
   std::map<std::string, uint64_t> counters;  // by effect or reason of a refusal; docs/learning.md lists them
   std::vector<LearnReport> reports;          // the latest, newest first
   std::vector<std::string> notes;            // damaged files, rebuilt spaces
@@ -97,6 +99,7 @@ class Learner {
   Result<void> delete_data(const std::string& tenant, const std::optional<std::string>& session = {});
 
   LearnerStatus status() const;
+  size_t n_canary_tokens() const { return space_->canary().size(); }
 
  private:
   class Work;  // what the thread owns
@@ -110,6 +113,7 @@ class Learner {
   LearnerOptions options_;
   std::unique_ptr<GenerationBook> book_;
   std::unique_ptr<SignalRing> ring_;
+  LatencyHistogram enqueued_;
   std::unique_ptr<Work> work_;
   mutable std::mutex mutex_;
   std::condition_variable news_;

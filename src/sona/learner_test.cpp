@@ -218,8 +218,10 @@ TEST_F(LearnerTest, ADamagedStateIsThrownAway) {
 // ---- Tasks and rollback.
 
 TEST_F(LearnerTest, ABoundaryHoldsOnToWhatIsLive) {
+  // The second author has something of the first: else what was learned of the first would be taken back.
   std::vector<std::vector<TokenId>> first, second;
-  const auto other = language.world.normals(TestLanguage::kWidth, 0.6f);
+  auto other = language.world.normals(TestLanguage::kWidth, 0.4f);
+  for (size_t i = 0; i < other.size(); ++i) other[i] += author[i];
   for (int i = 0; i < 100; ++i) first.push_back(language.text(65, random, author));
   for (int i = 0; i < 100; ++i) second.push_back(language.text(65, random, other));
   std::vector<double> moved;
@@ -258,6 +260,39 @@ TEST_F(LearnerTest, RollbackGivesTheSameBytes) {
   const auto never = t.learner->rollback(ann, 77);
   ASSERT_FALSE(never);
   EXPECT_EQ(never.error().id, "learning.not_found");
+}
+
+TEST_F(LearnerTest, WhatAnOperatorTookBackIsNotPublishedByItself) {
+  std::vector<std::vector<TokenId>> texts;
+  for (int i = 0; i < 110; ++i) texts.push_back(language.text(65, random, author));
+  const auto file = folder.path() / "learned";
+  Sha256Digest hash = {};
+  {
+    TestLearner t(language, folder.path() / "a");
+    for (const auto& text : texts) ASSERT_TRUE(t.learner->enqueue(t.signal("ann", text)));
+    hash = t.learn("ann").hash;
+    ASSERT_TRUE(t.learner->export_adapter(ann, {}, file));
+  }
+  // The same texts give the same adapter. The row of the rollback forbids it where the state is lost, and the
+  // state where the row is.
+  for (const bool row_is_lost : {false, true}) {
+    const auto own = folder.path() / (row_is_lost ? "b" : "c");
+    const auto few = [](LearnerOptions& options) { options.keep_generations = 2; };
+    {
+      TestLearner t(language, own, few);
+      ASSERT_TRUE(t.learner->import_adapter(ann, file));
+      ASSERT_EQ(t.learner->live(ann).adapter->hash(), hash);
+      ASSERT_TRUE(t.learner->rollback(ann));
+      for (int i = 0; row_is_lost && i < 2; ++i) ASSERT_TRUE(t.learner->reset(ann));
+      ASSERT_TRUE(t.learner->drain());
+      EXPECT_EQ(t.count("operator_rollbacks"), 1u);
+    }
+    if (!row_is_lost) std::filesystem::remove_all(own / "state");
+    TestLearner t(language, own, few);
+    for (const auto& text : texts) ASSERT_TRUE(t.learner->enqueue(t.signal("ann", text)));
+    EXPECT_EQ(t.learn("ann").reason, "rolled back before");
+    EXPECT_TRUE(t.learner->live(ann).adapter->is_zero());
+  }
 }
 
 TEST_F(LearnerTest, AnAdapterThatBecomesWorseThanItsParentIsTakenBack) {
@@ -405,6 +440,72 @@ TEST_F(LearnerTest, ASessionLearnsFromItsOwnText) {
             language.nll(Adapter::zero(t.space->basis()), unseen));
 }
 
+TEST_F(LearnerTest, ATenantIsOfferedTheMergeOfItsSessions) {
+  TestLearner t(language, folder.path());
+  const auto learn_session = [&](const std::string& tenant, const std::string& session) {
+    LearnReport report;
+    for (int round = 0; round < 8 && !report.accepted; ++round) {
+      t.teach(tenant, 20, random, author, session);
+      report = t.learn(tenant, session);
+    }
+    EXPECT_TRUE(report.accepted) << report.reason;
+    return report.hash;
+  };
+  learn_session("bob", "s1");
+  EXPECT_EQ(t.learner->run_deep("ann")->reason, "no sessions");
+  // One session: its adapter as it is.
+  const auto one = learn_session("ann", "s1");
+  t.teach("ann", 40, random, author);  // evidence
+  const auto alone = *t.learner->run_deep("ann");
+  ASSERT_TRUE(alone.accepted) << alone.reason << alone.detail;
+  EXPECT_EQ(alone.loop, LearnLoop::kDeep);
+  EXPECT_EQ(alone.t, 1);
+  EXPECT_EQ(alone.hash, one);
+  EXPECT_EQ(t.learner->history(ann).front().reason, "deep");
+  EXPECT_EQ(t.learner->run_deep("ann")->reason, "no evidence yet");
+  // Two: every value is between theirs.
+  ASSERT_TRUE(t.learner->reset(ann));
+  learn_session("ann", "s2");
+  t.teach("ann", 40, random, author);
+  const auto both = *t.learner->run_deep("ann");
+  ASSERT_TRUE(both.accepted) << both.reason << both.detail;
+  const auto merged = t.learner->live(ann).adapter;
+  const auto a = t.learner->live({.tenant = "ann", .session = "s1"}).adapter;
+  const auto b = t.learner->live({.tenant = "ann", .session = "s2"}).adapter;
+  ASSERT_NE(a->hash(), b->hash());
+  for (size_t i = 0; i < merged->b().size(); ++i) {
+    EXPECT_GE(merged->b()[i], std::min(a->b()[i], b->b()[i]));
+    EXPECT_LE(merged->b()[i], std::max(a->b()[i], b->b()[i]));
+  }
+  std::vector<std::vector<TokenId>> unseen;
+  for (int i = 0; i < 40; ++i) unseen.push_back(language.text(65, random, author));
+  EXPECT_LT(language.nll(*merged, unseen), language.nll(Adapter::zero(t.space->basis()), unseen));
+}
+
+TEST_F(LearnerTest, AdaptersOfSeveralMachinesBecomeOne) {
+  TestLearner t(language, folder.path(), [](LearnerOptions& options) { options.gates.max_drift = 0.05; });
+  const size_t n = 7 * TestLanguage::kWidth;
+  std::vector<std::filesystem::path> files;
+  for (const float value : {0.01f, 0.02f, 1e4f}) {
+    const auto adapter = *Adapter::make(t.space->basis(), std::vector<float>(n, value));
+    files.push_back(folder.path() / std::to_string(files.size()));
+    ASSERT_TRUE(adapter.save(files.back()));
+  }
+  const auto published = t.learner->merge_adapters(files, ann);
+  ASSERT_TRUE(published) << published.error().message;
+  EXPECT_EQ(published->reason, "merge");
+  // Nobody needs to know which one is hostile: the middle value stays.
+  for (const float value : t.learner->live(ann).adapter->b()) EXPECT_EQ(value, 0.02f);
+  // The gates hold for merges too.
+  const std::vector<std::filesystem::path> hostile(3, files[2]);
+  EXPECT_EQ(t.learner->merge_adapters(hostile, ann).error().id, "learning.gate_rejected");
+  EXPECT_EQ(t.learner->merge_adapters({}, ann).error().id, "learning.few_parts");
+  EXPECT_EQ(t.learner->merge_adapters(std::vector(257, files[0]), ann).error().id, "learning.too_many_parts");
+  files.push_back(folder.path() / "none");
+  EXPECT_EQ(t.learner->merge_adapters(files, ann).error().id, "file.not_found");
+  EXPECT_EQ(t.learner->live(ann).generation, 1u);
+}
+
 TEST_F(LearnerTest, OperatorsPassTheGatesOfTheCanary) {
   TestLearner t(language, folder.path(), [](LearnerOptions& options) { options.gates.max_drift = 0.05; });
   const auto adapter = [&](float size) {
@@ -446,6 +547,61 @@ TEST_F(LearnerTest, DeletedDataIsGone) {
   EXPECT_EQ(t.learner->live({.tenant = "bob", .session = ""}).adapter->hash(), bob);
   for (const LearnReport& report : t.learner->status().reports) EXPECT_NE(report.scope.tenant, "ann");
   EXPECT_EQ(t.learn("ann").reason, "too few tokens");
+}
+
+// Does any file below the folder hold these bytes?
+bool is_anywhere(const std::filesystem::path& folder, const std::string& bytes) {
+  for (const auto& item : std::filesystem::recursive_directory_iterator(folder)) {
+    if (item.path().filename().string().find(bytes) != std::string::npos) return true;
+    if (item.is_regular_file() && bytes_of(item.path()).find(bytes) != std::string::npos) return true;
+  }
+  return false;
+}
+
+TEST_F(LearnerTest, NothingOfADeletedTenantIsInAnyFile) {
+  TestLearner t(language, folder.path());
+  const std::string tenant = "marker-tenant-7f3a", session = "marker-session-91c2", task = "marker-task-55d0";
+  const Scope scope{.tenant = tenant, .session = ""};
+  t.teach(tenant, 110, random, author);
+  t.teach(tenant, 10, random, author, session);
+  ASSERT_TRUE(t.learn(tenant).accepted);
+  const auto bytes = t.learner->live(scope).adapter->bytes();
+  std::vector<std::string> markers = {tenant, session, task};
+  markers.emplace_back(bytes.end() - 64, bytes.end());  // of B
+  ASSERT_TRUE(t.learner->begin_task(scope, task));
+  ASSERT_TRUE(t.learner->freeze(scope, 10));
+  const auto session_scope = Scope{.tenant = tenant, .session = session};
+  ASSERT_TRUE(t.learner->publish(session_scope, {}, t.learner->live(scope).adapter, "operator"));
+  ASSERT_TRUE(t.learner->checkpoint());
+  for (const auto& marker : markers) EXPECT_TRUE(is_anywhere(folder.path(), marker)) << marker;
+  ASSERT_TRUE(t.learner->delete_data(tenant));
+  ASSERT_TRUE(t.store->delete_data(tenant));
+  ASSERT_TRUE(t.learner->checkpoint());
+  for (const auto& marker : markers) EXPECT_FALSE(is_anywhere(folder.path(), marker)) << marker;
+  // The name may begin anew.
+  const auto adapter = *Adapter::make(t.space->basis(), std::vector<float>(7 * TestLanguage::kWidth, 0.01f));
+  EXPECT_TRUE(t.learner->publish(scope, 0, std::make_shared<const Adapter>(adapter), "operator"));
+}
+
+TEST_F(LearnerTest, ADeletedSessionLeavesTheTenantsRecords) {
+  {
+    TestLearner t(language, folder.path());
+    for (int i = 0; i < 30; ++i) {
+      LearningSignal one = t.signal("ann", language.text(65, random));
+      one.scope.session = i % 3 == 0 ? "" : i % 3 == 1 ? "s1" : "s2";
+      one.split = Split::kHoldout;
+      ASSERT_TRUE(t.learner->enqueue(one));
+    }
+    EXPECT_EQ(t.learn("ann").n_held_out_tokens, 30 * 64u);
+    ASSERT_TRUE(t.learner->delete_data("ann", "s1"));
+    EXPECT_EQ(t.learn("ann").n_held_out_tokens, 20 * 64u);
+    EXPECT_FALSE(
+        std::filesystem::exists(state_file(folder.path() / "state", {.tenant = "ann", .session = "s1"})));
+  }
+  TestLearner t(language, folder.path());
+  EXPECT_EQ(t.learn("ann").n_held_out_tokens, 20 * 64u);
+  ASSERT_TRUE(t.learner->delete_data("ann", "s2"));
+  EXPECT_EQ(t.learn("ann").n_held_out_tokens, 10 * 64u);
 }
 
 TEST_F(LearnerTest, LoopsRunByThemselves) {

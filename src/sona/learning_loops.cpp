@@ -102,7 +102,7 @@ Result<ScopeState*> LearningLoops::state(const Scope& scope) {
   RETURN_IF_ERROR(make_room());
   const size_t share = scope.session.empty() ? 1 : kSessionShare;
   const auto fresh = [&] {
-    return std::make_unique<ScopeState>(scope, *space_, options_.ewc_lambda,
+    return std::make_unique<ScopeState>(scope, StateShape::of(*space_), options_.ewc_lambda,
                                         options_.max_train_tokens / share,
                                         options_.max_held_out_tokens / share);
   };
@@ -110,7 +110,7 @@ Result<ScopeState*> LearningLoops::state(const Scope& scope) {
   made->last_background_us = options_.clock_us();
   const auto file = state_file(folder_, scope);
   if (std::filesystem::exists(file)) {
-    if (const auto loaded = made->load(file, *space_); !loaded) {
+    if (const auto loaded = made->load(file); !loaded) {
       // Records can be had again from the store; a state that is not whole is worth nothing.
       ++counters_["state_rejected"];
       made = fresh();
@@ -136,7 +136,7 @@ Result<void> LearningLoops::make_room() {
 
 Result<void> LearningLoops::save(ScopeState& state) {
   if (!state.changed) return {};
-  RETURN_IF_ERROR(state.save(state_file(folder_, state.scope), *space_));
+  RETURN_IF_ERROR(state.save(state_file(folder_, state.scope)));
   state.changed = false;
   if (!state.scope.session.empty()) prune_session_files();
   return {};

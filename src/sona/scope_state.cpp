@@ -45,14 +45,12 @@ std::string hash_of(const std::string& text) {
   return to_hex(sha256({reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
 }
 
-TokenRecords::Options pool_options(const LearningSpace& space, size_t n_tokens) {
-  const size_t rows = space.head().n_rows();
-  const size_t k = std::min(static_cast<size_t>(space.canary().k_state().top_k), rows);
-  return {.n_features = space.basis()->n_features(),
-          .n_rows = rows,
+TokenRecords::Options pool_options(const StateShape& shape, size_t n_tokens) {
+  return {.n_features = shape.n_features,
+          .n_rows = shape.n_rows,
           .capacity = n_tokens,
-          .top_k = space.top_k(),
-          .max_ids = n_tokens * (std::min(2 * k, rows) + 1)};
+          .top_k = shape.top_k,
+          .max_ids = n_tokens * (std::min(2 * shape.canary_k, shape.n_rows) + 1)};
 }
 
 template <class Container_>
@@ -174,13 +172,25 @@ bool RegressionWatch::add(double x) {
 
 // ---- State.
 
-ScopeState::ScopeState(const Scope& of, const LearningSpace& space, double ewc_lambda,
+StateShape StateShape::of(const LearningSpace& space) {
+  const AdapterBasis& basis = *space.basis();
+  return {.model = basis.spec().model,
+          .basis = basis.hash(),
+          .n_features = basis.n_features(),
+          .d = basis.d(),
+          .n_rows = space.head().n_rows(),
+          .top_k = space.top_k(),
+          .canary_k = static_cast<size_t>(space.canary().k_state().top_k)};
+}
+
+ScopeState::ScopeState(const Scope& of_scope, const StateShape& of_shape, double ewc_lambda,
                        size_t max_train_tokens, size_t max_held_out_tokens)
-    : scope(of),
-      train(pool_options(space, max_train_tokens)),
-      validation(pool_options(space, max_held_out_tokens / 2)),
-      held_out(pool_options(space, max_held_out_tokens)),
-      ewc(space.basis()->n_features() * space.basis()->d(), ewc_lambda) {}
+    : scope(of_scope),
+      shape(of_shape),
+      train(pool_options(shape, max_train_tokens)),
+      validation(pool_options(shape, max_held_out_tokens / 2)),
+      held_out(pool_options(shape, max_held_out_tokens)),
+      ewc(shape.n_features * shape.d, ewc_lambda) {}
 
 bool ScopeState::remember(const Sha256Digest& digest) {
   if (!seen_set.insert(digest).second) return false;
@@ -224,11 +234,11 @@ std::filesystem::path state_file(const std::filesystem::path& folder, const Scop
   return folder / (state_prefix(scope.tenant) + hash_of(scope.session) + ".state");
 }
 
-Result<void> ScopeState::save(const std::filesystem::path& file, const LearningSpace& space) const {
-  ContainerWriter writer({.kind = ContainerKind::kTrainingState,
-                          .version = 1,
-                          .flags = 0,
-                          .model = space.basis()->spec().model});
+// f(writer), while everything the writer borrows is there.
+template <class F>
+auto ScopeState::with_writer(F&& f) const {
+  ContainerWriter writer(
+      {.kind = ContainerKind::kTrainingState, .version = 1, .flags = 0, .model = shape.model});
   const auto name = scope_bytes(scope);
   const Ewc::State ewc_state = ewc.state();
   const std::vector<uint64_t> counts = {train.n_used(),
@@ -255,7 +265,7 @@ Result<void> ScopeState::save(const std::filesystem::path& file, const LearningS
   std::vector<uint64_t> times;
   for (const int64_t time : publishes) times.push_back(static_cast<uint64_t>(time));
   writer.add_bytes(kScopeTag, SectionType::kBytes, name);
-  writer.add_bytes(kBasisTag, SectionType::kBytes, space.basis()->hash());
+  writer.add_bytes(kBasisTag, SectionType::kBytes, shape.basis);
   writer.add(kCandidateTag, candidate);
   writer.add(kAnchorTag, ewc_state.anchor);
   writer.add(kTotalTag, ewc_state.total);
@@ -283,10 +293,23 @@ Result<void> ScopeState::save(const std::filesystem::path& file, const LearningS
     writer.add(weights_tag(kPools[i]), columns[i].weights);
     writer.add(owners_tag(kPools[i]), columns[i].owners);
   }
-  return writer.write_file(file);
+  return f(writer);
 }
 
-Result<void> ScopeState::load(const std::filesystem::path& file, const LearningSpace& space) {
+Result<void> ScopeState::save(const std::filesystem::path& file) const {
+  return with_writer([&](const ContainerWriter& writer) { return writer.write_file(file); });
+}
+
+std::vector<uint8_t> ScopeState::bytes() const {
+  return with_writer([](const ContainerWriter& writer) { return writer.bytes(); });
+}
+
+Result<void> ScopeState::load(const std::filesystem::path& file) {
+  ASSIGN_OR_RETURN(const auto bytes, read_file(file, kMaxFileBytes));
+  return parse(bytes, file.string());
+}
+
+Result<void> ScopeState::parse(std::span<const uint8_t> file, std::string_view name) {
   std::vector<uint32_t> tags = {kScopeTag, kBasisTag, kCandidateTag, kAnchorTag, kTotalTag,
                                 kRunTag,   kCountTag, kNumberTag,    kSeenTag,   kBannedTag,
                                 kTimeTag,  kGainTag,  kLiveTag,      kTaskTag,   kFromTag};
@@ -300,17 +323,33 @@ Result<void> ScopeState::load(const std::filesystem::path& file, const LearningS
                                   .max_version = 1,
                                   .known_flags = 0,
                                   .known_tags = tags,
-                                  .model = space.basis()->spec().model};
-  const std::string name = file.string();
-  ASSIGN_OR_RETURN(const auto bytes, read_file(file, kMaxFileBytes));
-  ASSIGN_OR_RETURN(const auto container, Container::parse(bytes, name, expect));
+                                  .model = shape.model};
+  ASSIGN_OR_RETURN(const auto container, Container::parse(file, name, expect));
   ASSIGN_OR_RETURN(const auto whose, container.section(kScopeTag, SectionType::kBytes));
   ASSIGN_OR_RETURN(const auto basis, container.section(kBasisTag, SectionType::kBytes));
-  if (!std::ranges::equal(whose, scope_bytes(scope)) || !std::ranges::equal(basis, space.basis()->hash()))
+  if (!std::ranges::equal(whose, scope_bytes(scope)) || !std::ranges::equal(basis, shape.basis))
     return fail("learning.model_mismatch", "{}: expected a state of this scope and basis, found another",
                 name);
+  std::vector<uint64_t> counts;
+  RETURN_IF_ERROR(parse_numbers(container, name, counts));
+  RETURN_IF_ERROR(parse_history(container, name));
+  RecordPool* pools[] = {&train, &validation, &held_out};
+  for (size_t i = 0; i < std::size(kPools); ++i) {
+    RETURN_IF_ERROR(read_records(container, kPools[i], name, pools[i]->records_to_fill()));
+    RecordPool::Columns columns;
+    ASSIGN_OR_RETURN(const uint64_t n_texts, container.count<uint32_t>(ends_tag(kPools[i])));
+    ASSIGN_OR_RETURN(columns.ends, container.read<uint32_t>(ends_tag(kPools[i]), n_texts));
+    ASSIGN_OR_RETURN(columns.weights, container.read<float>(weights_tag(kPools[i]), n_texts));
+    ASSIGN_OR_RETURN(columns.owners, container.read<uint64_t>(owners_tag(kPools[i]), n_texts));
+    if (!pools[i]->restore(columns, counts[i]))
+      return fail("state.values", "{}: expected texts that cover their records, found others", name);
+  }
+  return {};
+}
 
-  ASSIGN_OR_RETURN(const auto counts, container.read<uint64_t>(kCountTag, kCounts));
+Result<void> ScopeState::parse_numbers(const Container& container, std::string_view name,
+                                       std::vector<uint64_t>& counts) {
+  ASSIGN_OR_RETURN(counts, container.read<uint64_t>(kCountTag, kCounts));
   ASSIGN_OR_RETURN(const auto numbers, container.read<double>(kNumberTag, kNumbers));
   const size_t n = ewc.size();
   ASSIGN_OR_RETURN(candidate, container.read<float>(kCandidateTag, counts[10] == 1 ? n : 0));
@@ -341,7 +380,10 @@ Result<void> ScopeState::load(const std::filesystem::path& file, const LearningS
   last_background_us = static_cast<int64_t>(counts[5]);
   n_new_signals = counts[6];
   tokens_since_boundary = counts[7];
+  return {};
+}
 
+Result<void> ScopeState::parse_history(const Container& container, std::string_view name) {
   ASSIGN_OR_RETURN(const auto seen_digests, read_digests(container, kSeenTag, kMaxSeen));
   for (const Sha256Digest& digest : seen_digests) remember(digest);
   ASSIGN_OR_RETURN(const auto banned_digests, read_digests(container, kBannedTag, kMaxBanned));
@@ -363,18 +405,6 @@ Result<void> ScopeState::load(const std::filesystem::path& file, const LearningS
 
   ASSIGN_OR_RETURN(const auto from, read_digests(container, kFromTag, 1));
   if (from.size() == 1) candidate_from = from[0];
-
-  RecordPool* pools[] = {&train, &validation, &held_out};
-  for (size_t i = 0; i < std::size(kPools); ++i) {
-    RETURN_IF_ERROR(read_records(container, kPools[i], name, pools[i]->records_to_fill()));
-    RecordPool::Columns columns;
-    ASSIGN_OR_RETURN(const uint64_t n_texts, container.count<uint32_t>(ends_tag(kPools[i])));
-    ASSIGN_OR_RETURN(columns.ends, container.read<uint32_t>(ends_tag(kPools[i]), n_texts));
-    ASSIGN_OR_RETURN(columns.weights, container.read<float>(weights_tag(kPools[i]), n_texts));
-    ASSIGN_OR_RETURN(columns.owners, container.read<uint64_t>(owners_tag(kPools[i]), n_texts));
-    if (!pools[i]->restore(columns, counts[i]))
-      return fail("state.values", "{}: expected texts that cover their records, found others", name);
-  }
   return {};
 }
 

@@ -9,14 +9,26 @@
 #include <set>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "base/container.h"
 #include "ruvltra/learning.h"
 #include "sona/ewc.h"
 #include "sona/learning_space.h"
 #include "sona/lora_gradient.h"
 
 namespace ruvltra {
+
+// What training states of a model have in common; a state of another shape is of no use.
+struct StateShape {
+  Sha256Digest model = {}, basis = {};
+  size_t n_features = 0, d = 0, n_rows = 0;  // m, d, V
+  size_t top_k = 0;                          // of new records
+  size_t canary_k = 0;  // that the model's own text needed: pools have room for twice as many
+
+  static StateShape of(const LearningSpace& space);
+};
 
 // Records of whole texts in bounded memory. *Thread safety*: none.
 class RecordPool {
@@ -91,10 +103,11 @@ class RegressionWatch {
 inline constexpr size_t kMaxTaskName = 256;
 
 struct ScopeState {
-  ScopeState(const Scope& scope, const LearningSpace& space, double ewc_lambda, size_t max_train_tokens,
+  ScopeState(const Scope& scope, const StateShape& shape, double ewc_lambda, size_t max_train_tokens,
              size_t max_held_out_tokens);
 
   Scope scope;
+  StateShape shape;
   RecordPool train, validation, held_out;
   Ewc ewc;
   double beta = 0.1;  // of the KL anchor
@@ -140,10 +153,20 @@ struct ScopeState {
   // What a micro-batch that was not trained on says of the candidate. Beyond a few thousand the oldest go.
   void add_block(double nll_live, double nll_candidate);
 
-  Result<void> save(const std::filesystem::path& file, const LearningSpace& space) const;
+  Result<void> save(const std::filesystem::path& file) const;
+  std::vector<uint8_t> bytes() const;  // of the file
   // Into a new state of the same scope and limits. Errors: those of Container and of reading files;
-  // learning.model_mismatch for another basis or scope; state.values. The state is then to be thrown away.
-  Result<void> load(const std::filesystem::path& file, const LearningSpace& space);
+  // learning.model_mismatch for another basis or scope; records.*, state.values. The state is then to be
+  // thrown away.
+  Result<void> load(const std::filesystem::path& file);
+  Result<void> parse(std::span<const uint8_t> file, std::string_view name);
+
+ private:
+  template <class F>
+  auto with_writer(F&& f) const;
+  Result<void> parse_numbers(const Container& container, std::string_view name,
+                             std::vector<uint64_t>& counts);
+  Result<void> parse_history(const Container& container, std::string_view name);
 };
 
 // HASH-HASH.state, of tenant and session: what clients send becomes no file name. state_prefix() is what all
