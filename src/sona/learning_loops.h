@@ -41,6 +41,7 @@ struct LearnerOptions {
   size_t max_loaded_scopes = 8;
   // Off: loops run when they are asked for, never by themselves.
   bool automatic = true;
+  bool low_priority = true;  // of the thread: nice 19, SCHED_BATCH. Where nothing is served it may be off
   // True while anything decodes: the learner then takes a quarter of a core. May be empty.
   std::function<bool()> busy;
   std::function<int64_t()> clock_us = now_us;
