@@ -151,7 +151,6 @@ Result<Cost> SonaBench::cost(const State& state) {
 
 // Generations change under the requests: each answer must be the one that its generation gives alone.
 Result<void> SonaBench::alternate() {
-  const State adapted{.name = "", .adapted = true};
   std::atomic<bool> stop = false;
   std::atomic<uint64_t> n_published = 0;
   std::thread publisher([&] {

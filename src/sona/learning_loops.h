@@ -34,7 +34,7 @@ struct LearnerOptions {
   size_t keep_generations = 16;
   uint64_t max_publishes_an_hour = 60;  // of a tenant, automatic ones
   GateLimits gates;
-  int max_steps = 32;  // of a full-batch fit
+  int max_steps = 24;  // of a full-batch fit
   // Of a scope: tokens it keeps to fit to and to be judged by. The oldest go first.
   size_t max_train_tokens = 16'384, max_held_out_tokens = 8'192;
   // Scopes in memory; the one used longest ago goes to its file.
