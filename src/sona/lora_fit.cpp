@@ -14,6 +14,7 @@ constexpr int kMaxHalvings = 6;
 constexpr double kFisherFloor = 1e-3;  // of the mean Fisher
 // The running Fisher forgets what is older than this; measuring more would change nothing.
 constexpr size_t kMaxFisherBatches = 64;
+constexpr int kChoiceSteps = 8;  // on the sample, from the last choice on
 constexpr double kHighKl = 0.01, kLowKl = 0.003;
 
 double mean_of(std::span<const double> values) {
@@ -312,6 +313,7 @@ AnchorChoice fit_with_best_anchor(LoraLoss& loss, Ewc& ewc, std::span<const floa
   for (const double choice : kAnchorChoices) {
     FitOptions own = options;
     own.n0 = choice * static_cast<double>(loss.d());
+    if (!spread.empty()) own.max_steps = std::min(own.max_steps, kChoiceSteps);
     LoraFit fit(loss, ewc, b, own);
     FitReport report = fit.full_batch(sample, replay);
     b.assign(fit.b().begin(), fit.b().end());
