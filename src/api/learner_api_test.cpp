@@ -127,7 +127,7 @@ TEST_F(LearnerApiTest, ATaughtTextIsPredictedBetterUntilItIsRolledBack) {
     Sona& sona = *model.sona();
     own = ask(model);
     own_nll = nll(model, rest);
-    EXPECT_EQ(sona.learn()->reason, "no data");
+    EXPECT_EQ(sona.learn()->reason, "too few tokens");
     EXPECT_GT(*sona.teach(melville(2000, 40'000)), 8000u);
     const LearningReport report = *sona.learn();
     ASSERT_TRUE(report.accepted) << report.reason << ": " << report.detail;

@@ -41,7 +41,6 @@ class Quanta {
 
 // Best effort: a system that refuses leaves the thread as it is.
 void become_low_priority() {
-  pthread_setname_np(pthread_self(), "sona-learn");
   sched_param parameters{};
   pthread_setschedparam(pthread_self(), SCHED_BATCH, &parameters);
   setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), 19);
@@ -105,7 +104,8 @@ Result<std::unique_ptr<Learner>> Learner::open(std::shared_ptr<const LearningSpa
 Learner::~Learner() { stop(); }
 
 void Learner::run() {
-  become_low_priority();
+  pthread_setname_np(pthread_self(), "sona-learn");
+  if (options_.low_priority) become_low_priority();
   Work& work = *work_;
   auto next_tick = Clock::now() + kTick, next_checkpoint = Clock::now() + kCheckpointEvery;
   std::unique_lock lock(mutex_);

@@ -145,6 +145,7 @@ struct TestLearner {
     LearnerOptions options;
     options.automatic = false;
     options.max_steps = 8;
+    options.low_priority = false;  // other tests run beside these
     options.clock_us = [this] { return now.load(); };
     options.gates.min_canary_tokens = 1000;
     // Hidden states are short for what the authors say: these gates are tested where they stand (gates_test).

@@ -16,7 +16,9 @@ constexpr int kInstantSteps = 2;       // on each micro-batch
 constexpr size_t kMaxReplay = 2048;    // canary tokens of a full-batch fit
 constexpr size_t kMinValidation = 64;  // tokens that can tell one base anchor from another
 constexpr size_t kMinTrain = 256;
-constexpr size_t kMaxMerged = 64;  // conversations; each needs its Fisher in memory
+constexpr double kTolerance = 1e-4;  // of the objective: what a step has to bring
+constexpr double kWithinNorm = 0.9;  // of G4's limit: other tokens than those fitted to are longer
+constexpr size_t kMaxMerged = 64;    // conversations; each needs its Fisher in memory
 
 double distance(std::span<const float> a, std::span<const float> b) {
   double sum = 0;
@@ -188,6 +190,7 @@ void LearningLoops::train_candidate(ScopeState& state, const Adapter& live) {
   }
   FitOptions options;
   options.beta = state.beta;
+  options.max_delta = kWithinNorm * options_.gates.max_delta_ratio;
   LoraFit fit(*loss_, state.ewc, state.candidate, options);
   fit.set_n_seen(state.n_seen);
   const Batch train = state.train.batch();
@@ -330,6 +333,8 @@ Result<LearnReport> LearningLoops::background(const std::string& tenant_name) {
   FitOptions options;
   options.beta = tenant->beta;
   options.max_steps = options_.max_steps;
+  options.tolerance = kTolerance;
+  options.max_delta = kWithinNorm * options_.gates.max_delta_ratio;
   const auto replayed = space_->canary_sample(std::min(train.examples.size(), kMaxReplay));
   const Batch replay{&space_->canary(), replayed};
   std::vector<float> candidate;

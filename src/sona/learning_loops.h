@@ -34,13 +34,14 @@ struct LearnerOptions {
   size_t keep_generations = 16;
   uint64_t max_publishes_an_hour = 60;  // of a tenant, automatic ones
   GateLimits gates;
-  int max_steps = 32;  // of a full-batch fit
+  int max_steps = 24;  // of a full-batch fit
   // Of a scope: tokens it keeps to fit to and to be judged by. The oldest go first.
   size_t max_train_tokens = 16'384, max_held_out_tokens = 8'192;
   // Scopes in memory; the one used longest ago goes to its file.
   size_t max_loaded_scopes = 8;
   // Off: loops run when they are asked for, never by themselves.
   bool automatic = true;
+  bool low_priority = true;  // of the thread: nice 19, SCHED_BATCH. Where nothing is served it may be off
   // True while anything decodes: the learner then takes a quarter of a core. May be empty.
   std::function<bool()> busy;
   std::function<int64_t()> clock_us = now_us;

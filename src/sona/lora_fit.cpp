@@ -14,6 +14,7 @@ constexpr int kMaxHalvings = 6;
 constexpr double kFisherFloor = 1e-3;  // of the mean Fisher
 // The running Fisher forgets what is older than this; measuring more would change nothing.
 constexpr size_t kMaxFisherBatches = 64;
+constexpr int kChoiceSteps = 8;  // on the sample, from the last choice on
 constexpr double kHighKl = 0.01, kLowKl = 0.003;
 
 double mean_of(std::span<const double> values) {
@@ -47,12 +48,13 @@ std::string_view fit_stop_name(FitStop stop) {
 Result<void> FitOptions::validate() const {
   const auto positive = [](double value) { return std::isfinite(value) && value > 0; };
   if (!(std::isfinite(n0) && n0 >= 0) || !positive(c_bias) || !positive(c_feature) ||
-      !(std::isfinite(beta) && beta >= 0) || max_steps < 1 || !(max_update > 0) || !(tolerance >= 0)) {
+      !(std::isfinite(beta) && beta >= 0) || max_steps < 1 || !(max_update > 0) || !(max_delta > 0) ||
+      !(tolerance >= 0)) {
     return fail(
         ErrorKind::kUsage, "learning.fit_options",
         "fit: expected n0, beta and tolerance of at least 0, c, steps and the bound of updates above 0, "
-        "found n0 {}, c {} and {}, beta {}, {} steps, bound {}, tolerance {}",
-        n0, c_bias, c_feature, beta, max_steps, max_update, tolerance);
+        "found n0 {}, c {} and {}, beta {}, {} steps, bounds {} and {}, tolerance {}",
+        n0, c_bias, c_feature, beta, max_steps, max_update, max_delta, tolerance);
   }
   return {};
 }
@@ -176,6 +178,43 @@ bool LoraFit::bound_update(const std::vector<float>& from, std::vector<float>& t
   return true;
 }
 
+// Draws `to` towards zero so that the 99.9th percentile of |s B phi| / |h| is at most max_delta; true if it
+// had to. |B phi|^2 = phi' (B'B) phi: m^2 products a token.
+bool LoraFit::bound_delta(const Batch& train, const Batch& replay, std::vector<float>& to) const {
+  if (!(options_.max_delta < FitOptions::kNoBound)) return false;
+  const size_t d = loss_.d(), m = loss_.n_features();
+  std::vector<double> gram(m * m);
+  for (size_t j = 0; j < m; ++j) {
+    for (size_t k = 0; k <= j; ++k) {
+      double sum = 0;
+      for (size_t i = 0; i < d; ++i)
+        sum += static_cast<double>(to[j * d + i]) * static_cast<double>(to[k * d + i]);
+      gram[j * m + k] = gram[k * m + j] = sum;
+    }
+  }
+  std::vector<double> ratios;
+  for (const Batch& batch : {train, replay}) {
+    for (const Example& example : batch.examples) {
+      const TokenRecord record = (*batch.records)[example.index];
+      double square = 0;
+      for (size_t j = 0; j < m; ++j) {
+        double row = 0;
+        for (size_t k = 0; k < m; ++k) row += gram[j * m + k] * static_cast<double>(record.features[k]);
+        square += row * static_cast<double>(record.features[j]);
+      }
+      ratios.push_back(std::sqrt(std::max(square, 0.0)) / static_cast<double>(record.hidden_norm));
+    }
+  }
+  const auto at =
+      ratios.begin() + static_cast<std::ptrdiff_t>(0.999 * static_cast<double>(ratios.size() - 1));
+  std::nth_element(ratios.begin(), at, ratios.end());
+  const double largest = static_cast<double>(loss_.scale()) * *at;
+  if (!(largest > options_.max_delta)) return false;
+  const double factor = options_.max_delta / largest;
+  for (float& value : to) value = static_cast<float>(factor * static_cast<double>(value));
+  return true;
+}
+
 FitReport LoraFit::descend(const Batch& train, const Batch& replay, int max_steps) {
   const size_t n = loss_.n_parameters();
   FitReport report;
@@ -190,7 +229,7 @@ FitReport LoraFit::descend(const Batch& train, const Batch& replay, int max_step
   report.objectives.push_back(current.objective);
   report.stop = current.finite ? FitStop::kMaxSteps : FitStop::kNotFinite;
   while (report.stop == FitStop::kMaxSteps && report.n_steps < max_steps) {
-    bool fell = false, scaled = false;
+    bool fell = false, scaled = false, bounded = false;
     for (int halving = 0; halving <= kMaxHalvings && !fell; ++halving) {
       if (halving > 0) {
         eta_ /= 2;
@@ -198,6 +237,7 @@ FitReport LoraFit::descend(const Batch& train, const Batch& replay, int max_step
       }
       step(current, trial.b);
       scaled = bound_update(current.b, trial.b);
+      bounded = bound_delta(train, replay, trial.b);
       evaluate(train, replay, trial);
       fell = trial.finite && trial.objective < current.objective;
     }
@@ -210,8 +250,9 @@ FitReport LoraFit::descend(const Batch& train, const Batch& replay, int max_step
     eta_ = std::min(kLargestStep, kStepGrowth * eta_);
     ++report.n_steps;
     report.n_scaled += scaled;
+    report.n_bounded += bounded;
     report.objectives.push_back(current.objective);
-    if (!scaled && gained < options_.tolerance * std::abs(current.objective))
+    if ((!scaled || bounded) && gained < options_.tolerance * std::abs(current.objective))
       report.stop = FitStop::kConverged;
   }
   report.objective_after = current.objective;
@@ -261,24 +302,35 @@ FitReport LoraFit::micro_batch(const Batch& fresh, const Batch& replay, int n_st
 AnchorChoice fit_with_best_anchor(LoraLoss& loss, Ewc& ewc, std::span<const float> start,
                                   const FitOptions& options, const Batch& train, const Batch& replay,
                                   const Batch& validation) {
+  std::vector<Example> spread;
+  if (const size_t n = train.examples.size(); n > kChoiceTokens) {
+    for (size_t i = 0; i < kChoiceTokens; ++i) spread.push_back(train.examples[i * n / kChoiceTokens]);
+  }
+  const Batch sample = spread.empty() ? train : Batch{train.records, spread};
   AnchorChoice best;
   std::vector<float> b(start.begin(), start.end());
   double best_nll = 0;
   for (const double choice : kAnchorChoices) {
     FitOptions own = options;
     own.n0 = choice * static_cast<double>(loss.d());
+    if (!spread.empty()) own.max_steps = std::min(own.max_steps, kChoiceSteps);
     LoraFit fit(loss, ewc, b, own);
-    FitReport report = fit.full_batch(train, replay);
+    FitReport report = fit.full_batch(sample, replay);
     b.assign(fit.b().begin(), fit.b().end());
     const double nll = loss.nll(validation, b);
     best.validation_nll.push_back(nll);
-    if (best.b.empty() || nll < best_nll) {
-      best_nll = nll;
-      best.n0 = own.n0;
-      best.b = b;
-      best.report = std::move(report);
-    }
+    if (!best.b.empty() && !(nll < best_nll)) break;
+    best_nll = nll;
+    best.n0 = own.n0;
+    best.b = b;
+    best.report = std::move(report);
   }
+  if (spread.empty()) return best;
+  FitOptions own = options;
+  own.n0 = best.n0;
+  LoraFit fit(loss, ewc, best.b, own);
+  best.report = fit.full_batch(train, replay);
+  best.b.assign(fit.b().begin(), fit.b().end());
   return best;
 }
 

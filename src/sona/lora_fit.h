@@ -25,19 +25,21 @@ namespace ruvltra {
 inline constexpr size_t kMicroBatch = kFisherBatch;
 // Default strength of the base anchor, and what may be picked from, in units of d tokens.
 inline constexpr double kDefaultAnchor = 8;
-inline constexpr double kAnchorChoices[] = {64, 16, 4, 1};  // strongest first
+inline constexpr double kAnchorChoices[] = {256, 64, 16, 4, 1};  // strongest first
 
 struct FitOptions {
+  static constexpr double kNoBound = std::numeric_limits<double>::infinity();
   double n0 = 0;                      // tokens the base anchor counts as; 0: kDefaultAnchor x d
   double c_bias = 1, c_feature = 10;  // c_j of the column of the constant and of the others
   double beta = 0.1;                  // of the KL anchor
   int max_steps = 32;
   // RMS over the batch of |change of delta| per update, relative to the median |h|.
   double max_update = 0.005;
+  // 99.9th percentile of |delta| / |h| over the batch, of the candidate itself: steps end where it is
+  // reached, and go on along it while the objective falls.
+  double max_delta = kNoBound;
   // Stops where a step gains less than this share of the objective.
   double tolerance = 1e-6;
-  static constexpr double kNoBound = std::numeric_limits<double>::infinity();
-
   // Errors (usage): learning.fit_options.
   Result<void> validate() const;
 };
@@ -49,6 +51,7 @@ struct FitReport {
   FitStop stop = FitStop::kNoData;
   int n_steps = 0, n_halvings = 0;
   int n_scaled = 0;     // updates cut to max_update
+  int n_bounded = 0;    // candidates cut to max_delta
   double n_tokens = 0;  // N
   double kappa = 0, n0 = 0;
   double objective_before = 0, objective_after = 0;
@@ -99,6 +102,7 @@ class LoraFit {
   void step(const Point& from, std::vector<float>& to);
   void evaluate(const Batch& train, const Batch& replay, Point& point);
   bool bound_update(const std::vector<float>& from, std::vector<float>& to) const;
+  bool bound_delta(const Batch& train, const Batch& replay, std::vector<float>& to) const;
   FitReport descend(const Batch& train, const Batch& replay, int max_steps);
 
   LoraLoss& loss_;
@@ -118,12 +122,14 @@ class LoraFit {
 };
 
 // Which n0 of d x kAnchorChoices predicts `validation` best: fits each to `train`, from the strongest anchor
-// on, each from where the last one ended. `validation` must be neither trained on nor the evidence of gate
-// G1.
+// on, each from where the last one ended, until one predicts worse. Of many tokens kChoiceTokens, spread
+// evenly, make the choice (a prior weighs so many tokens whatever comes after it); the fit to all of them
+// follows. `validation` must be neither trained on nor the evidence of gate G1.
+inline constexpr size_t kChoiceTokens = 2048;
 struct AnchorChoice {
   double n0 = 0;
   std::vector<float> b;
-  std::vector<double> validation_nll;  // of each choice
+  std::vector<double> validation_nll;  // of each choice that was tried
   FitReport report;                    // of the one chosen
 };
 AnchorChoice fit_with_best_anchor(LoraLoss& loss, Ewc& ewc, std::span<const float> start,
