@@ -378,8 +378,7 @@ Result<void> LearningLoops::roll_back(ScopeState& state, const std::string& why)
   state.ban(hash);
   state.frozen_until_us = options_.clock_us() + kHourUs;
   state.regression.restart();
-  state.block_gains.clear();
-  state.block_live.clear();
+  state.clear_blocks();
   state.candidate.clear();
   state.changed = true;
   ++counters_["rollbacks"];

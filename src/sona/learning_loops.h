@@ -137,7 +137,7 @@ class LearningLoops {
   Result<void> watch_quality(ScopeState& tenant, double quality);
   Result<void> roll_back(ScopeState& state, const std::string& why);
   std::shared_ptr<const Adapter> parent_of_live(ScopeState& state);
-  void score_block(ScopeState& state, const Batch& block, std::span<const float> live,
+  void score_block(ScopeState& state, const Batch& block, bool begins_text, std::span<const float> live,
                    std::span<const float> candidate);
   void train_candidate(ScopeState& state, const Adapter& live);
   std::string held_back(const ScopeState& state, ScopeState& tenant) const;
