@@ -18,7 +18,8 @@ constexpr size_t kMinValidation = 64;  // tokens that can tell one base anchor f
 constexpr size_t kMinTrain = 256;
 constexpr double kTolerance = 1e-4;  // of the objective: what a step has to bring
 constexpr double kWithinNorm = 0.9;  // of G4's limit: other tokens than those fitted to are longer
-constexpr size_t kMaxMerged = 64;    // conversations; each needs its Fisher in memory
+constexpr size_t kMaxMerged = 64;          // conversations; each needs its Fisher in memory
+constexpr size_t kMaxFisherTokens = 1024;  // of each
 
 double distance(std::span<const float> a, std::span<const float> b) {
   double sum = 0;
@@ -398,7 +399,9 @@ Result<LearnReport> LearningLoops::deep(const std::string& tenant_name) {
     adapters.push_back(book_.live(scope));
     fishers.emplace_back(loss_->n_parameters());
     n_tokens.push_back(train.effective_tokens());
-    loss_->fisher(train, adapters.back().adapter->b(), fishers.back());
+    // The latest text: a mean needs no more of it.
+    const size_t n = std::min(train.examples.size(), kMaxFisherTokens);
+    loss_->fisher({train.records, train.examples.last(n)}, adapters.back().adapter->b(), fishers.back());
     report.n_train_tokens += train.examples.size();
   }
   // The tenant's last: its sessions may have pushed it out of memory.
