@@ -234,8 +234,9 @@ Result<int> sona(const Options& options) {
   std::error_code ignored;
   // What is taken elsewhere needs the learner only where something was learned.
   const bool carries = options.action == "export" || options.action == "import";
-  const bool learned = std::filesystem::exists(data_dir / "adapters", ignored) ||
-                       std::filesystem::exists(std::filesystem::path(options.folder) / "adapter.rvc1", ignored);
+  const bool learned =
+      std::filesystem::exists(data_dir / "adapters", ignored) ||
+      std::filesystem::exists(std::filesystem::path(options.folder) / "adapter.rvc1", ignored);
   if (!carries || learned) learning.learn = "on";
   ASSIGN_OR_RETURN(LearningModel model, load_learning(options.model, learning, options.profile));
   if (options.action == "learn") return learn(options, *model.sona);

@@ -16,8 +16,8 @@ constexpr int kInstantSteps = 2;       // on each micro-batch
 constexpr size_t kMaxReplay = 2048;    // canary tokens of a full-batch fit
 constexpr size_t kMinValidation = 64;  // tokens that can tell one base anchor from another
 constexpr size_t kMinTrain = 256;
-constexpr double kTolerance = 1e-4;  // of the objective: what a step has to bring
-constexpr double kWithinNorm = 0.9;  // of G4's limit: other tokens than those fitted to are longer
+constexpr double kTolerance = 1e-4;        // of the objective: what a step has to bring
+constexpr double kWithinNorm = 0.9;        // of G4's limit: other tokens than those fitted to are longer
 constexpr size_t kMaxMerged = 64;          // conversations; each needs its Fisher in memory
 constexpr size_t kMaxFisherTokens = 1024;  // of each
 
