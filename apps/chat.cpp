@@ -181,9 +181,7 @@ Result<void> Conversation::judge(Signal signal) {
                 "feedback: expected --learn record or --learn on, found off; nothing is kept");
   }
   const std::string correction = signal.correction;
-  Scope scope;
-  scope.session = session_;
-  RETURN_IF_ERROR(sona->feedback(*last_answer_, signal, scope));
+  RETURN_IF_ERROR(sona->feedback(*last_answer_, signal, scope()));
   if (!correction.empty()) messages_.back().content = correction;
   return {};
 }

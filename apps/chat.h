@@ -41,6 +41,8 @@ class Conversation {
   // Errors: chat.nothing_to_judge, learning.* (usage).
   Result<void> judge(Signal signal);
   Sona* sona() const { return model_->model.sona(); }
+  Scope scope() const { return {Scope().tenant, session_}; }  // of what is learned from it
+  void set_adapter(std::optional<uint64_t> adapter) { options_.adapter = adapter; }
   // Answers the last message anew. Error: chat.nothing_to_retry (usage).
   Result<Generation> retry(const GenerateParams& params, Show show);
 

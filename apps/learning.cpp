@@ -33,15 +33,14 @@ void add_learning_options(CLI::App& app, LearningOptions& options) {
       ->group("Learning");
 }
 
-Result<std::optional<uint64_t>> adapter_of(const LearningOptions& options) {
-  if (options.adapter == "latest") return std::nullopt;
-  if (options.adapter == "none") return 0;
+Result<std::optional<uint64_t>> parse_adapter(std::string_view text, std::string_view option) {
+  if (text == "latest") return std::nullopt;
+  if (text == "none") return 0;
   uint64_t number = 0;
-  const char* end = options.adapter.data() + options.adapter.size();
-  const auto [stop, error] = std::from_chars(options.adapter.data(), end, number);
-  if (error == std::errc() && stop == end && number > 0) return number;
-  return fail(ErrorKind::kUsage, "option.adapter",
-              "--adapter: expected latest, none or a generation, found {}", ruvltra::quoted(options.adapter));
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error == std::errc() && stop == text.data() + text.size() && number > 0) return number;
+  return fail(ErrorKind::kUsage, "option.adapter", "{}: expected latest, none or a generation, found {}",
+              option, ruvltra::quoted(text));
 }
 
 std::string learning_line(const LearningReport& report) {

@@ -31,8 +31,8 @@ Result<std::filesystem::path> resolve_data_dir(const std::string& data_dir);
 // "published generation 3: NLL 4.012 -> 3.870 on 1,280 held-out tokens ..." or why not.
 std::string learning_line(const LearningReport& report);
 
-// Request::adapter of the option. Error: option.adapter.
-Result<std::optional<uint64_t>> adapter_of(const LearningOptions& options);
+// Request::adapter from "latest", "none" or a number. Error: option.adapter.
+Result<std::optional<uint64_t>> parse_adapter(std::string_view text, std::string_view option);
 
 // Hooks and learning settings of a profile, and the folder.
 Result<void> apply_learning(const LearningOptions& options, const std::string& profile, MediumConfig& config);

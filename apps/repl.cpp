@@ -55,7 +55,11 @@ class Repl {
   Result<void> load(const std::string& path);
   Result<void> judge(bool good);
   Result<void> fix(std::string text);
+  Result<Sona*> learner() const;
   Result<void> learn();
+  Result<void> rollback();
+  Result<void> learned();
+  Result<void> set_adapter(const std::string& name);
   void show() const;
   void help();
 
@@ -202,12 +206,55 @@ Result<void> Repl::fix(std::string text) {
   return {};
 }
 
-Result<void> Repl::learn() {
+Result<Sona*> Repl::learner() const {
   Sona* sona = conversation_.sona();
-  if (sona == nullptr)
-    return fail(ErrorKind::kUsage, "learning.disabled", "/learn: expected --learn on, found off");
-  ASSIGN_OR_RETURN(const LearningReport report, sona->learn());
-  print_note(learning_line(report));
+  if (sona != nullptr && sona->status().adapters.learns) return sona;
+  return fail(ErrorKind::kUsage, "learning.disabled", "expected a dialogue with --learn on, found it off");
+}
+
+// The dialogue's own loop, then its person's.
+Result<void> Repl::learn() {
+  ASSIGN_OR_RETURN(Sona* const sona, learner());
+  for (const Scope& scope : {conversation_.scope(), Scope()}) {
+    ASSIGN_OR_RETURN(const LearningReport report, sona->learn(scope));
+    print_note(fmt::format("{}: {}", scope.session.empty() ? "for all dialogues" : "for this dialogue",
+                           learning_line(report)));
+  }
+  return {};
+}
+
+// Of the scope that answers.
+Result<void> Repl::rollback() {
+  ASSIGN_OR_RETURN(Sona* const sona, learner());
+  const GenerationInfo live = sona->live(conversation_.scope());
+  if (live.number == 0)
+    return fail(ErrorKind::kUsage, "repl.rollback", "/rollback: expected something learned, found nothing");
+  ASSIGN_OR_RETURN(const GenerationInfo now, sona->rollback(live.scope));
+  print_note(fmt::format("generation {} is what {} was", now.number, live.parent));
+  return {};
+}
+
+Result<void> Repl::learned() {
+  ASSIGN_OR_RETURN(Sona* const sona, learner());
+  const AdapterStatus status = sona->status().adapters;
+  const GenerationInfo live = sona->live(conversation_.scope());
+  std::string out = fmt::format("{} signals, {} wait | ", status.n_signals, status.n_waiting);
+  if (live.number == 0) {
+    out += "nothing learned yet: the model as it is";
+  } else {
+    out +=
+        fmt::format("generation {} ({:.8}) of {}, from {}, {}", live.number, live.hash,
+                    live.scope.session.empty() ? "all dialogues" : "this dialogue", live.parent, live.reason);
+  }
+  for (const LearningReport& report : status.reports)
+    out += fmt::format("\n  {}: {}", report.loop, learning_line(report));
+  print_note(out);
+  return {};
+}
+
+Result<void> Repl::set_adapter(const std::string& name) {
+  ASSIGN_OR_RETURN(const auto adapter, parse_adapter(name, "/adapter"));
+  conversation_.set_adapter(adapter);
   return {};
 }
 
@@ -264,6 +311,14 @@ std::map<std::string, Repl::Command> Repl::commands() {
       {"/learn",
        {"", "learn now from what was judged, instead of in the background",
         [this](const std::string&) { return learn(); }}},
+      {"/learned",
+       {"", "what was learned, and what was tried", [this](const std::string&) { return learned(); }}},
+      {"/adapter",
+       {"latest|none|N", "the learned weights that answer",
+        [this](const auto& a) { return set_adapter(a); }}},
+      {"/rollback",
+       {"", "back to what was before the last thing learned",
+        [this](const std::string&) { return rollback(); }}},
       {"/retry", {"", "another answer to the last message", [this](const std::string&) { return retry(); }}},
       {"/save", {"FILE", "write the conversation", [this](const auto& a) { return save(a); }}},
       {"/load", {"FILE", "read a conversation", [this](const auto& a) { return load(a); }}},

@@ -105,7 +105,7 @@ Result<int> run(Options& options) {
       }));
   if (learns) RETURN_IF_ERROR(start_sona(served.model, !options.model.no_progress));
   options.chat.bank = options.learning.bank;
-  ASSIGN_OR_RETURN(options.chat.adapter, adapter_of(options.learning));
+  ASSIGN_OR_RETURN(options.chat.adapter, parse_adapter(options.learning.adapter, "--adapter"));
   for (const std::string& warning : served.model.warnings()) print_warning(warning);
   GenerateParams& params = options.sampling.params;
   params.n_logprobs = options.logprobs;

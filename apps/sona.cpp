@@ -110,11 +110,20 @@ Result<int> status(const Options& options) {
   if (options.json) {
     Json out;
     out["mode"] = nullptr;  // that of whoever runs, which a file does not tell
+    // Of the tenant's own live weights; what an owner has in memory a file does not tell.
+    out["generation"] = out["delta_nll"] = out["rel_norm"] = out["updates"] = out["frozen"] = nullptr;
     out["generations"] = Json::array();
     for (const GenerationInfo& info : live) {
       Json row = generation_row(info);
       const auto report = parse_json(info.report.empty() ? "{}" : info.report, "report");
       row["report"] = report ? *report : Json(nullptr);
+      if (info.scope.tenant == scope_of(options).tenant && info.scope.session == options.session) {
+        out["generation"] = info.number;
+        if (report && report->contains("nll_after")) {
+          out["delta_nll"] = (*report)["nll_after"].get<double>() - (*report)["nll_before"].get<double>();
+          out["rel_norm"] = (*report)["delta_p999"];
+        }
+      }
       out["generations"].push_back(std::move(row));
     }
     out["bank"] = {{"rows", stats.n_patterns}, {"capacity", capacity}};
@@ -221,7 +230,14 @@ Result<int> sona(const Options& options) {
   }
   if (options.action == "status") return status(options);
   LearningOptions learning = options.learning;
-  learning.learn = "on";
+  ASSIGN_OR_RETURN(const auto data_dir, resolve_data_dir(learning.data_dir));
+  std::error_code ignored;
+  // What is taken elsewhere needs the learner only where something was learned.
+  const bool carries = options.action == "export" || options.action == "import";
+  const bool learned =
+      std::filesystem::exists(data_dir / "adapters", ignored) ||
+      std::filesystem::exists(std::filesystem::path(options.folder) / "adapter.rvc1", ignored);
+  if (!carries || learned) learning.learn = "on";
   ASSIGN_OR_RETURN(LearningModel model, load_learning(options.model, learning, options.profile));
   if (options.action == "learn") return learn(options, *model.sona);
   if (options.action == "teach") return teach(options, *model.sona);

@@ -73,7 +73,9 @@ class Learning(Case):
         self.refused(2, "no further argument", "sona", "status", "x", *self.data)
         self.refused(2, "expected one of status", "sona", "forget", *self.data)
         self.refused(2, "found --raw", "run", "--bank", "--raw", *self.data, "x")
-        self.refused(2, "expected one of off, record", "run", "--learn", "on", *self.data, "x")
+        self.refused(2, "expected one of off, record, on", "run", "--learn", "yes", *self.data, "x")
+        self.refused(2, "latest, none or a generation", "run", "--adapter", "0", "--learn", "on", *self.data, "x")
+        self.refused(2, "expected a kept generation", "run", "--adapter", "3", *self.data, "x")
 
     def test_the_bank_joins_the_system_message(self):
         cold = self.document("run", "--bank", "--json", "-n", "4", *self.data, STORY)

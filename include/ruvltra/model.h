@@ -48,9 +48,8 @@ struct LoadOptions {
 class MediumModel {
  public:
   // Reads and checks the file, takes the memory of weights, KV cache and steps, and starts the engine. The
-  // file's metadata rules over the shape in `config`. Adapters that learn are not built yet: LearnMode::kOn
-  // is config.not_built. Errors: config.*, gguf.*,
-  // model.*, weights.*, tokenizer.*, memory.limit, isa.*.
+  // file's metadata rules over the shape in `config`. Errors: config.*, gguf.*, model.*, weights.*,
+  // tokenizer.*, memory.limit, isa.*.
   static Result<MediumModel> load(const std::filesystem::path& gguf, MediumConfig config = {},
                                   const LoadOptions& options = {});
 

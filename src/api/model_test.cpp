@@ -419,9 +419,9 @@ TEST_F(ModelTest, ForwardGivesTheRowsAnswersAreDrawnFrom) {
 }
 
 TEST_F(ModelTest, WhatIsNotBuiltIsRefused) {
-  MediumConfig learning = small_config();
-  learning.sona_config.learn = LearnMode::kOn;
-  EXPECT_EQ(MediumModel::load(kModel, learning).error().id, "config.not_built");
+  MediumConfig plain = small_config();
+  plain.use_flash_attention = !plain.use_flash_attention;
+  EXPECT_EQ(MediumModel::load(kModel, plain).error().id, "config.not_built");
 }
 
 // Bit for bit the same in steps of any size, and beside requests.

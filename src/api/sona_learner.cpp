@@ -134,6 +134,20 @@ Result<void> SonaParts::start_learner() {
   options.gates.max_drift = static_cast<double>(gates.max_drift);
   options.gates.max_delta_ratio = static_cast<double>(gates.max_delta_ratio);
   options.busy = [m = model] { return m->loop->stats().n_running > 0; };
+  // What else belongs to the loops. Errors are met again when somebody asks for the loop.
+  options.after_background = [this](const std::string& tenant) {
+    static_cast<void>(router->train_head({tenant, {}}).has_value());
+  };
+  options.after_deep = [this] {
+    static_cast<void>(upkeep->consolidate().has_value());
+    static_cast<void>(bank->checkpoint().has_value());
+    consolidated_size = bank->size();
+    background->wake();
+  };
+  options.deep_is_due = [this] {
+    const size_t n = bank->size(), capacity = bank->capacity();
+    return 10 * n > 9 * capacity && n > consolidated_size + capacity / 100;
+  };
   ASSIGN_OR_RETURN(learner, Learner::open(std::move(space), *store, folder, forward, std::move(options)));
 
   model->adapters.set([l = learner.get()](const Treatment& treatment,

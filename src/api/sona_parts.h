@@ -97,6 +97,7 @@ struct SonaParts {
   // Where adapters learn; else null.
   std::unique_ptr<OutputHead> head;
   std::unique_ptr<Learner> learner;
+  size_t consolidated_size = 0;  // of the bank, by a deep loop of the learner's own: of its thread alone
 
   // The latest answers recorded by themselves.
   RecordedAnswers recorded;

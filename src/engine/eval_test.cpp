@@ -14,7 +14,7 @@
 namespace ruvltra {
 namespace {
 
-class Evaluation : public testing::Test {
+class Evaluation : public ::testing::Test {
  protected:
   static std::string path(const std::string& name) { return std::string(RUVLTRA_SOURCE_DIR) + "/" + name; }
 

@@ -8,7 +8,7 @@ namespace ruvltra {
 namespace {
 
 // A pool with some tables, whose invariants are checked after every test.
-class PageManagerTest : public testing::Test {
+class PageManagerTest : public ::testing::Test {
  protected:
   using Work = std::vector<PageWork>;
 

@@ -625,11 +625,29 @@ TEST_F(LearnerTest, ADeletedSessionLeavesTheTenantsRecords) {
 }
 
 TEST_F(LearnerTest, LoopsRunByThemselves) {
-  TestLearner t(language, folder.path(), [](LearnerOptions& options) { options.automatic = true; });
+  std::atomic<int> n_backgrounds = 0, n_deep = 0;
+  std::atomic<bool> due = false;
+  TestLearner t(language, folder.path(), [&](LearnerOptions& options) {
+    options.automatic = true;
+    options.after_background = [&](const std::string& tenant) { n_backgrounds += tenant == "ann"; };
+    options.after_deep = [&] { ++n_deep; };
+    options.deep_is_due = [&] { return due.exchange(false); };
+  });
   t.teach("ann", 110, random, author);
   for (int i = 0; i < 600 && t.learner->live(ann).generation == 0; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   EXPECT_GE(t.learner->live(ann).generation, 1u);
+  const auto wait_for = [](const std::atomic<int>& n) {
+    for (int i = 0; i < 600 && n == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    return n.load();
+  };
+  EXPECT_GE(wait_for(n_backgrounds), 1);
+  EXPECT_EQ(n_deep, 0);
+  due = true;
+  EXPECT_EQ(wait_for(n_deep), 1);
+  t.now += int64_t{8} * 24 * 3600 * 1'000'000;  // a week and a day
+  n_deep = 0;
+  EXPECT_EQ(wait_for(n_deep), 1);
   t.learner->stop();
   const auto late = t.learner->learn(ann);
   ASSERT_FALSE(late);

@@ -16,9 +16,10 @@ constexpr int kInstantSteps = 2;       // on each micro-batch
 constexpr size_t kMaxReplay = 2048;    // canary tokens of a full-batch fit
 constexpr size_t kMinValidation = 64;  // tokens that can tell one base anchor from another
 constexpr size_t kMinTrain = 256;
-constexpr double kTolerance = 1e-4;  // of the objective: what a step has to bring
-constexpr double kWithinNorm = 0.9;  // of G4's limit: other tokens than those fitted to are longer
-constexpr size_t kMaxMerged = 64;    // conversations; each needs its Fisher in memory
+constexpr double kTolerance = 1e-4;        // of the objective: what a step has to bring
+constexpr double kWithinNorm = 0.9;        // of G4's limit: other tokens than those fitted to are longer
+constexpr size_t kMaxMerged = 64;          // conversations; each needs its Fisher in memory
+constexpr size_t kMaxFisherTokens = 1024;  // of each
 
 double distance(std::span<const float> a, std::span<const float> b) {
   double sum = 0;
@@ -43,6 +44,19 @@ double lower_bound_of(std::span<const double> values) {
   double square = 0;
   for (const double value : values) square += (value - mean) * (value - mean);
   return mean - t_quantile_95(values.size() - 1) * std::sqrt(square / (n - 1) / n);
+}
+
+// f(begin, end, whether a text begins there) for what of the pool is not used yet: at most kMicroBatch tokens
+// at a time, of one text.
+template <class F>
+void each_piece(const RecordPool& pool, F&& f) {
+  const auto begins = pool.begins();
+  for (size_t at = pool.n_used(); at < pool.size();) {
+    const auto next = std::upper_bound(begins.begin(), begins.end(), at);
+    const size_t end = std::min(static_cast<size_t>(*next), at + kMicroBatch);
+    f(at, end, *(next - 1) == at);
+    at = end;
+  }
 }
 
 // The gate that refused, and all reasons.
@@ -171,22 +185,21 @@ Result<void> LearningLoops::try_publish(ScopeState& state, ScopeState& tenant, u
 
 // ---- Instant.
 
-void LearningLoops::score_block(ScopeState& state, const Batch& block, std::span<const float> live,
-                                std::span<const float> candidate) {
+void LearningLoops::score_block(ScopeState& state, const Batch& block, bool begins_text,
+                                std::span<const float> live, std::span<const float> candidate) {
   const double before = loss_->nll(block, live);
-  state.add_block(before, loss_->nll(block, candidate));
+  state.add_block(before, loss_->nll(block, candidate), block.examples.size(), begins_text);
 }
 
-// Whole micro-batches of what waits; each is scored by the candidate before the candidate is trained on it.
-// What is left over waits on.
+// What waits, in micro-batches that end with their texts; each is scored by the candidate before the
+// candidate is trained on it.
 void LearningLoops::train_candidate(ScopeState& state, const Adapter& live) {
   if (state.candidate.empty() || state.candidate_from != live.hash()) {
     // Gains over another adapter are no evidence against this one.
     state.candidate = copy_of(live.b());
     state.candidate_from = live.hash();
     state.n_seen = 0;
-    state.block_gains.clear();
-    state.block_live.clear();
+    state.clear_blocks();
   }
   FitOptions options;
   options.beta = state.beta;
@@ -195,24 +208,24 @@ void LearningLoops::train_candidate(ScopeState& state, const Adapter& live) {
   fit.set_n_seen(state.n_seen);
   const Batch train = state.train.batch();
   const Batch canary = space_->canary_batch();
-  size_t at = state.train.n_used();
-  for (; at + kMicroBatch <= train.examples.size(); at += kMicroBatch) {
-    const Batch fresh{train.records, train.examples.subspan(at, kMicroBatch)};
-    score_block(state, fresh, live.b(), fit.b());
-    const size_t n_replay = std::min(kMicroBatch, canary.examples.size());
+  each_piece(state.train, [&](size_t begin, size_t end, bool begins_text) {
+    const Batch fresh{train.records, train.examples.subspan(begin, end - begin)};
+    score_block(state, fresh, begins_text, live.b(), fit.b());
+    const size_t n_replay = std::min(end - begin, canary.examples.size());
     const size_t n_places = canary.examples.size() - n_replay + 1;
     const Batch replay{canary.records, canary.examples.subspan(state.n_replayed % n_places, n_replay)};
     state.n_replayed += n_replay;
     fit.micro_batch(fresh, replay, kInstantSteps);
-  }
-  state.train.use(at);
+  });
+  state.train.use_all();
   state.n_seen = fit.n_seen();
   state.candidate = copy_of(fit.b());
   const Batch held = state.held_out.batch();
-  at = state.held_out.n_used();
-  for (; at + kMicroBatch <= held.examples.size(); at += kMicroBatch)
-    score_block(state, {held.records, held.examples.subspan(at, kMicroBatch)}, live.b(), state.candidate);
-  state.held_out.use(at);
+  each_piece(state.held_out, [&](size_t begin, size_t end, bool begins_text) {
+    score_block(state, {held.records, held.examples.subspan(begin, end - begin)}, begins_text, live.b(),
+                state.candidate);
+  });
+  state.held_out.use_all();
   state.changed = true;
 }
 
@@ -229,17 +242,24 @@ Result<LearnReport> LearningLoops::instant(const Scope& scope) {
   report.loop = LearnLoop::kInstant;
   report.n_train_tokens = static_cast<size_t>(session->n_seen);
   const size_t n_blocks = session->block_gains.size();
-  report.n_held_out_tokens = n_blocks * kMicroBatch;
-  if (n_blocks < options_.gates.min_blocks || n_blocks * kMicroBatch < options_.gates.min_fresh_tokens) {
-    return refuse(std::move(report), "no evidence yet",
-                  fmt::format("expected {} blocks of {} tokens, found {}", options_.gates.min_blocks,
-                              kMicroBatch, n_blocks));
+  report.n_held_out_tokens = static_cast<size_t>(session->gain_tokens);
+  const GateLimits& gates = options_.gates;
+  const bool enough =
+      n_blocks >= gates.min_blocks || session->gain_texts >= static_cast<double>(gates.min_sequences);
+  if (!enough || report.n_held_out_tokens < gates.min_fresh_tokens) {
+    return refuse(
+        std::move(report), "no evidence yet",
+        fmt::format("expected {} blocks of up to {} tokens or {} texts, and {} tokens; found {}, {} "
+                    "and {}",
+                    gates.min_blocks, kMicroBatch, gates.min_sequences, gates.min_fresh_tokens, n_blocks,
+                    session->gain_texts, report.n_held_out_tokens));
   }
   if (std::string why = held_back(*session, *tenant); !why.empty())
     return refuse(std::move(report), std::move(why), "");
 
   // Evidence serves one attempt: the chance of a false one is that of one test each time.
-  const auto gains = std::exchange(session->block_gains, {}), base = std::exchange(session->block_live, {});
+  const auto gains = session->block_gains, base = session->block_live;
+  session->clear_blocks();
   report.nll_before = mean_of(base);
   report.nll_after = report.nll_before - mean_of(gains);
   report.gain_lower_bound = lower_bound_of(gains);
@@ -379,7 +399,9 @@ Result<LearnReport> LearningLoops::deep(const std::string& tenant_name) {
     adapters.push_back(book_.live(scope));
     fishers.emplace_back(loss_->n_parameters());
     n_tokens.push_back(train.effective_tokens());
-    loss_->fisher(train, adapters.back().adapter->b(), fishers.back());
+    // The latest text: a mean needs no more of it.
+    const size_t n = std::min(train.examples.size(), kMaxFisherTokens);
+    loss_->fisher({train.records, train.examples.last(n)}, adapters.back().adapter->b(), fishers.back());
     report.n_train_tokens += train.examples.size();
   }
   // The tenant's last: its sessions may have pushed it out of memory.

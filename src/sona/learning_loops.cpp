@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <system_error>
 
 #include "base/fail.h"
@@ -16,6 +17,8 @@ constexpr size_t kSessionShare = 4;
 constexpr unsigned kHeldOutIn = 5, kValidationIn = 8;
 constexpr size_t kFlushTokens = 2048, kFlushSignals = 100;
 constexpr int64_t kFlushAfterUs = 5'000'000, kSecondUs = 1'000'000, kHourUs = 3600 * kSecondUs;
+constexpr uint64_t kBackgroundsPerDeep = 10;
+constexpr int64_t kWeekUs = int64_t{7} * 24 * 3600 * 1'000'000;
 constexpr size_t kBackgroundSignals = 100, kFewSignals = 20;
 constexpr size_t kMinOutcomes = 20;
 constexpr double kMaxAdvantage = 3, kLeastSigma = 0.1, kMaxOmega = 20, kMaxQualityFall = 0.1;
@@ -310,7 +313,28 @@ Result<void> LearningLoops::tick() {
   for (const Scope& scope : tenants) {
     const auto report = background(scope.tenant);
     if (!report) return tl::unexpected(report.error());
+    if (options_.after_background) options_.after_background(scope.tenant);
+    ++n_background_;
   }
+  if (last_deep_us_ == 0) last_deep_us_ = now;  // a week since the start, not since 1970
+  const bool due = n_background_ >= kBackgroundsPerDeep || now - last_deep_us_ >= kWeekUs ||
+                   (options_.deep_is_due && options_.deep_is_due());
+  return due ? deep_loops() : Result<void>();
+}
+
+Result<void> LearningLoops::deep_loops() {
+  n_background_ = 0;
+  last_deep_us_ = options_.clock_us();
+  std::set<std::string> tenants;
+  for (const Scope& scope : book_.scopes()) {
+    if (!scope.session.empty()) tenants.insert(scope.tenant);
+  }
+  for (const std::string& tenant : tenants) {
+    const auto report = deep(tenant);
+    if (!report) return tl::unexpected(report.error());
+  }
+  if (options_.after_deep) options_.after_deep();
+  ++counters_["deep_loops"];
   return {};
 }
 
@@ -387,8 +411,7 @@ Result<void> LearningLoops::roll_back(ScopeState& state, const std::string& why)
   state.ban(hash);
   state.frozen_until_us = options_.clock_us() + kHourUs;
   state.regression.restart();
-  state.block_gains.clear();
-  state.block_live.clear();
+  state.clear_blocks();
   state.candidate.clear();
   state.changed = true;
   ++counters_["rollbacks"];

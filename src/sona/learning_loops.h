@@ -42,6 +42,12 @@ struct LearnerOptions {
   // Off: loops run when they are asked for, never by themselves.
   bool automatic = true;
   bool low_priority = true;  // of the thread: nice 19, SCHED_BATCH. Where nothing is served it may be off
+  // The rest of the loops, where there is any: called on the learner's thread after a background loop by
+  // itself, and after a deep one.
+  std::function<void(const std::string& tenant)> after_background;
+  std::function<void()> after_deep;
+  // True while a deep loop is due for reasons of its own, asked once a second. May be empty.
+  std::function<bool()> deep_is_due;
   // True while anything decodes: the learner then takes a quarter of a core. May be empty.
   std::function<bool()> busy;
   std::function<int64_t()> clock_us = now_us;
@@ -92,7 +98,8 @@ class LearningLoops {
   // follows where it is due. Signals that teach nothing are counted. Errors: those of the model, of
   // publishing and of files.
   Result<void> absorb(const LearningSignal& signal);
-  // What is due by now: instant loops 5 s after their first signal, background loops.
+  // What is due by now: instant loops 5 s after their first signal, background loops; a deep one after ten of
+  // those, a week, or when deep_is_due says so.
   Result<void> tick();
 
   // Trains the session's candidate on what waits, and tries to publish it once there is evidence.
@@ -137,7 +144,7 @@ class LearningLoops {
   Result<void> watch_quality(ScopeState& tenant, double quality);
   Result<void> roll_back(ScopeState& state, const std::string& why);
   std::shared_ptr<const Adapter> parent_of_live(ScopeState& state);
-  void score_block(ScopeState& state, const Batch& block, std::span<const float> live,
+  void score_block(ScopeState& state, const Batch& block, bool begins_text, std::span<const float> live,
                    std::span<const float> candidate);
   void train_candidate(ScopeState& state, const Adapter& live);
   std::string held_back(const ScopeState& state, ScopeState& tenant) const;
@@ -160,6 +167,9 @@ class LearningLoops {
   std::unique_ptr<TokenRecords> scratch_;  // the records of one signal
   std::map<Key, Loaded> states_;
   uint64_t use_ = 0;
+  uint64_t n_background_ = 0;  // by themselves, since the last deep loop
+  int64_t last_deep_us_ = 0;   // or since the start
+  Result<void> deep_loops();
   Counters counters_;
   std::deque<LearnReport> reports_;  // newest first
 };

@@ -28,7 +28,7 @@ constexpr uint32_t kTimeTag = section_tag("TIME"), kGainTag = section_tag("GAIN"
                    kLiveTag = section_tag("LIVE");
 constexpr uint32_t kTaskTag = section_tag("TASK"), kFromTag = section_tag("FROM");
 constexpr char kPools[] = {'t', 'v', 'h'};
-constexpr size_t kCounts = 11, kNumbers = 9;
+constexpr size_t kCounts = 11, kNumbers = 11;
 
 uint32_t ends_tag(char pool) { return section_tag({pool, 'E', 'N', 'D', '\0'}); }
 uint32_t weights_tag(char pool) { return section_tag({pool, 'W', 'G', 'T', '\0'}); }
@@ -202,6 +202,12 @@ bool ScopeState::remember(const Sha256Digest& digest) {
   return true;
 }
 
+void ScopeState::clear_blocks() {
+  block_gains.clear();
+  block_live.clear();
+  gain_tokens = gain_texts = 0;
+}
+
 void ScopeState::ban(const Sha256Digest& hash) {
   if (is_banned(hash)) return;
   banned.push_back(hash);
@@ -212,7 +218,9 @@ bool ScopeState::is_banned(const Sha256Digest& hash) const {
   return std::find(banned.begin(), banned.end(), hash) != banned.end();
 }
 
-void ScopeState::add_block(double nll_live, double nll_candidate) {
+void ScopeState::add_block(double nll_live, double nll_candidate, size_t n_tokens, bool begins_text) {
+  gain_tokens += static_cast<double>(n_tokens);
+  gain_texts += begins_text;
   block_live.push_back(nll_live);
   block_gains.push_back(nll_live - nll_candidate);
   if (block_gains.size() <= kMaxGains) return;
@@ -260,7 +268,9 @@ auto ScopeState::with_writer(F&& f) const {
                                        outcomes_since_publish.n,
                                        outcomes_since_publish.mean,
                                        outcomes_since_publish.variance,
-                                       quality_before};
+                                       quality_before,
+                                       gain_tokens,
+                                       gain_texts};
   const auto seen_bytes = digest_bytes(seen), banned_bytes = digest_bytes(banned);
   std::vector<uint64_t> times;
   for (const int64_t time : publishes) times.push_back(static_cast<uint64_t>(time));
@@ -375,6 +385,8 @@ Result<void> ScopeState::parse_numbers(const Container& container, std::string_v
   outcomes = {numbers[2], numbers[3], numbers[4]};
   outcomes_since_publish = {numbers[5], numbers[6], numbers[7]};
   quality_before = numbers[8];
+  gain_tokens = numbers[9];
+  gain_texts = numbers[10];
   n_replayed = counts[3];
   frozen_until_us = static_cast<int64_t>(counts[4]);
   last_background_us = static_cast<int64_t>(counts[5]);

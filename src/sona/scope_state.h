@@ -117,6 +117,7 @@ struct ScopeState {
   Sha256Digest candidate_from = {};  // the live adapter it is compared with
   double n_seen = 0;
   std::vector<double> block_gains, block_live;  // NLL(live) - NLL(candidate), and NLL(live), of fresh blocks
+  double gain_tokens = 0, gain_texts = 0;       // in them: tokens, and texts that begin
   uint64_t n_replayed = 0;                      // where replay goes on in the canary
 
   OutcomeBaseline outcomes;                // of a tenant
@@ -151,7 +152,8 @@ struct ScopeState {
   void ban(const Sha256Digest& hash);
   bool is_banned(const Sha256Digest& hash) const;
   // What a micro-batch that was not trained on says of the candidate. Beyond a few thousand the oldest go.
-  void add_block(double nll_live, double nll_candidate);
+  void add_block(double nll_live, double nll_candidate, size_t n_tokens, bool begins_text);
+  void clear_blocks();
 
   Result<void> save(const std::filesystem::path& file) const;
   std::vector<uint8_t> bytes() const;  // of the file

@@ -64,7 +64,7 @@ TEST(ScopeStateTest, WhatGrowsIsBoundedAndReadBack) {
     digest[1] = static_cast<uint8_t>(i >> 8);
     EXPECT_TRUE(state.remember(digest));
     state.ban(digest);
-    state.add_block(2, 1.5);
+    state.add_block(2, 1.5, 64, true);
   }
   EXPECT_FALSE(state.remember(digest));
   state.task = std::string(kMaxTaskName, 'x');

@@ -1,0 +1,210 @@
+#!/usr/bin/python3
+"""Runs every experiment on learned weights and writes what they found: report.md, report.json and plots.
+
+    bench/sona/report.py build/ruvltra --out sona-report              # the full figures: an hour or two
+    bench/sona/report.py build/ruvltra --out sona-report --reduced    # minutes; the report says "reduced"
+
+Exit code 0 only if all experiments passed. The plots are SVG files that need nothing else.
+"""
+import argparse
+import html
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+
+# Name, full arguments, reduced arguments.
+EXPERIMENTS = [
+    ("sona-grad", ["--text", "tests/golden/heldout.txt"], ["--seeds", "1"]),
+    ("sona-teacher", [], ["--seeds", "1"]),
+    ("sona-style", [], ["--trials", "2", "--taught", "10000"]),
+    ("sona-forget", [], ["--trials", "1"]),
+    ("sona-quality", [], ["--trials", "2"]),
+    ("sona-null", [], ["--attempts", "10"]),
+    ("sona-poison", ["--attempts", "10000"], ["--attempts", "200"]),
+    ("sona-rollback", ["--attempts", "500"], ["--attempts", "20"]),
+]
+COLOURS = ["#3b6ea5", "#c0504d", "#6a994e", "#8064a2", "#d08c2f", "#4bacc6", "#7f7f7f", "#b0457b"]
+
+
+def run(program, words):
+    begun = time.monotonic()
+    done = subprocess.run([program, *words], capture_output=True, text=True)
+    seconds = time.monotonic() - begun
+    try:
+        document = json.loads(done.stdout)
+    except ValueError:
+        document = None
+    return {"command": "ruvltra " + " ".join(words), "exit": done.returncode, "seconds": seconds, "document": document,
+            "error": done.stderr.strip()[-2000:] if document is None else ""}
+
+
+class Plot:
+    """A small SVG with two axes."""
+    WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 360, 70, 50, 40, 150
+
+    def __init__(self, title, x_name, y_name, xs, ys):
+        self.title, self.x_name, self.y_name = title, x_name, y_name
+        self.x0, self.x1 = self.span(xs)
+        self.y0, self.y1 = self.span([*ys, 0])
+        self.parts, self.names = [], []
+
+    @staticmethod
+    def span(values):
+        low, high = min(values), max(values)
+        room = 0.05 * (high - low) or 1
+        return low - room, high + room
+
+    def x(self, value):
+        return self.LEFT + (value - self.x0) / (self.x1 - self.x0) * (self.WIDTH - self.LEFT - self.RIGHT)
+
+    def y(self, value):
+        return self.HEIGHT - self.BOTTOM - (value - self.y0) / (self.y1 - self.y0) * (self.HEIGHT - self.BOTTOM - self.TOP)
+
+    def colour(self, name):
+        if name not in self.names:
+            self.names.append(name)
+        return COLOURS[self.names.index(name) % len(COLOURS)]
+
+    def line(self, name, xs, ys):
+        points = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in zip(xs, ys))
+        self.parts.append(f'<polyline points="{points}" fill="none" stroke="{self.colour(name)}" stroke-width="2"/>')
+
+    def dots(self, name, xs, ys):
+        for x, y in zip(xs, ys):
+            self.parts.append(f'<circle cx="{self.x(x):.1f}" cy="{self.y(y):.1f}" r="4" fill="{self.colour(name)}"/>')
+
+    def bar(self, name, x, y, width=0.35):
+        left, right = self.x(x - width), self.x(x + width)
+        top, bottom = sorted((self.y(y), self.y(0)))
+        self.parts.append(f'<rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" height="{bottom - top:.1f}" '
+                          f'fill="{self.colour(name)}"/>')
+
+    def svg(self, ticks=None):
+        def text(x, y, words, extra=""):
+            return f'<text x="{x:.1f}" y="{y:.1f}" font-size="12" {extra}>{html.escape(str(words))}</text>'
+        out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.WIDTH} {self.HEIGHT}" font-family="sans-serif">',
+               '<rect width="100%" height="100%" fill="#ffffff"/>', text(self.LEFT, 22, self.title, 'font-weight="bold"')]
+        for i in range(6):
+            value = self.y0 + (self.y1 - self.y0) * i / 5
+            at = self.y(value)
+            out.append(f'<line x1="{self.LEFT}" y1="{at:.1f}" x2="{self.WIDTH - self.RIGHT}" y2="{at:.1f}" stroke="#e0e0e0"/>')
+            out.append(text(self.LEFT - 8, at + 4, f"{value:.3g}", 'text-anchor="end"'))
+        if ticks is None:
+            ticks = [(self.x0 + (self.x1 - self.x0) * i / 5, None) for i in range(6)]
+        for value, name in ticks:
+            out.append(text(self.x(value), self.HEIGHT - self.BOTTOM + 18, f"{value:.3g}" if name is None else name,
+                            'text-anchor="middle"'))
+        if self.y0 < 0 < self.y1:
+            out.append(f'<line x1="{self.LEFT}" y1="{self.y(0):.1f}" x2="{self.WIDTH - self.RIGHT}" y2="{self.y(0):.1f}" '
+                       'stroke="#606060"/>')
+        out += self.parts
+        out.append(text((self.LEFT + self.WIDTH - self.RIGHT) / 2, self.HEIGHT - 12, self.x_name, 'text-anchor="middle"'))
+        out.append(text(16, self.HEIGHT / 2, self.y_name, f'text-anchor="middle" transform="rotate(-90 16 {self.HEIGHT / 2})"'))
+        for i, name in enumerate(self.names):
+            at = self.TOP + 10 + 18 * i
+            out.append(f'<rect x="{self.WIDTH - self.RIGHT + 10}" y="{at - 9}" width="10" height="10" '
+                       f'fill="{COLOURS[i % len(COLOURS)]}"/>')
+            out.append(text(self.WIDTH - self.RIGHT + 26, at, name))
+        return "\n".join([*out, "</svg>"]) + "\n"
+
+
+def style_plot(document):
+    trials = document["raw"]
+    xs = [n for trial in trials for n in trial["tokens"]]
+    plot = Plot("A new author: change of held-out NLL", "tokens taught", "%", [0, *xs],
+                [y for trial in trials for y in trial["curve_percent"]])
+    for trial in trials:
+        plot.line(f"seed {trial['seed']}", [0, *trial["tokens"]], [0, *trial["curve_percent"]])
+    return plot.svg()
+
+
+def gates_plot(document):
+    reports = [report for trial in document["raw"] for report in trial["reports"]]
+    plot = Plot("Decisions of the gates", "canary KL, nat", "|delta| / |h|, 99.9th percentile, %",
+                [0, 0.02, *(r["canary_kl"] for r in reports)], [5, *(100 * r["delta_p999"] for r in reports)])
+    for report in reports:
+        name = "published" if report["accepted"] else report["reason"]
+        plot.dots(name, [report["canary_kl"]], [100 * report["delta_p999"]])
+    return plot.svg()
+
+
+def forget_plot(document):
+    lambdas = sorted({row["lambda"] for row in document["raw"]})
+    rows = {value: [row for row in document["raw"] if row["lambda"] == value] for value in lambdas}
+
+    def mean(value, f):
+        return sum(map(f, rows[value])) / len(rows[value])
+    forgotten = [mean(v, lambda r: r["first_left"] - r["first_learned"]) for v in lambdas]
+    gained = [mean(v, lambda r: r["second_before"] - r["second_learned"]) for v in lambdas]
+    plot = Plot("One author after another", "lambda", "nat per token", [-0.5, len(lambdas) - 0.5], forgotten + gained)
+    for i in range(len(lambdas)):
+        plot.bar("first one forgotten", i - 0.2, forgotten[i], 0.18)
+        plot.bar("second one gained", i + 0.2, gained[i], 0.18)
+    return plot.svg([(i, f"{value:g}") for i, value in enumerate(lambdas)])
+
+
+def cost_plot(document):
+    states = document["states"]
+    plot = Plot("Cost while answers are made", "", "% of the speed without", [-0.5, len(states) - 0.5],
+                [100 * s["median"] - 100 for s in states] + [1, -5])
+    for i, state in enumerate(states):
+        plot.bar(state["name"], i, 100 * state["median"] - 100)
+    return plot.svg([(i, "") for i in range(len(states))])
+
+
+PLOTS = {"sona-style": [("nll.svg", style_plot), ("gates.svg", gates_plot)], "sona-forget": [("forgetting.svg", forget_plot)],
+         "bench": [("cost.svg", cost_plot)]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program")
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--reduced", action="store_true")
+    parser.add_argument("--only", nargs="*", help="names of experiments, or bench")
+    parser.add_argument("-m", "--model", help="instead of the bundled one")
+    options = parser.parse_args()
+    os.makedirs(options.out, exist_ok=True)
+    model = ["-m", options.model] if options.model else []
+    results = {}
+    for name, full, reduced in EXPERIMENTS:
+        if options.only and name not in options.only:
+            continue
+        results[name] = run(options.program, ["eval", name, *model, *(reduced if options.reduced else full), "--json",
+                                              "--no-progress"])
+        print(f"{name}: exit {results[name]['exit']} after {results[name]['seconds']:.0f} s", flush=True)
+    if not options.only or "bench" in options.only:
+        words = ["--pairs", "6", "--requests", "200"] if options.reduced else ["--pairs", "40", "-n", "256", "--requests", "10000"]
+        results["bench"] = run(options.program, ["bench", "--sona", *model, *words, "--json", "--no-progress"])
+        print(f"bench: exit {results['bench']['exit']} after {results['bench']['seconds']:.0f} s", flush=True)
+    lines = ["# Learned weights" + (" (reduced counts)" if options.reduced else ""), "",
+             f"{platform.machine()}, {os.cpu_count()} CPUs, {time.strftime('%Y-%m-%d')}", "",
+             "| experiment | passed | seconds | command |", "|---|---|---:|---|"]
+    for name, result in results.items():
+        lines.append(f"| {name} | {'yes' if result['exit'] == 0 else 'no'} | {result['seconds']:.0f} | `{result['command']}` |")
+    for name, result in results.items():
+        document = result["document"]
+        lines += ["", f"## {name}", ""]
+        if document is None:
+            lines.append(f"No document: {result['error']}")
+            continue
+        for gate in document.get("gates", []):
+            lines.append(f"* {'ok' if gate['passed'] else '**FAIL**'}: {gate['name']}: {gate['found']}")
+        for state in document.get("states", []):
+            lines.append(f"* {state['name']}: {100 * state['median']:.2f} % of the speed, at least {100 * state['low']:.2f} %")
+        for file, draw in PLOTS.get(name, []):
+            with open(os.path.join(options.out, file), "w") as out:
+                out.write(draw(document))
+            lines += ["", f"![{file}]({file})"]
+    with open(os.path.join(options.out, "report.md"), "w") as out:
+        out.write("\n".join(lines) + "\n")
+    with open(os.path.join(options.out, "report.json"), "w") as out:
+        json.dump(results, out, indent=1)
+    return 0 if all(result["exit"] == 0 for result in results.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
