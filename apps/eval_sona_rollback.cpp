@@ -23,8 +23,8 @@ namespace {
 constexpr uint64_t kMaxTextBytes = uint64_t{64} << 20;
 constexpr size_t kJumps = 500;
 constexpr size_t kGenerations = 6;  // and the model as it is
-constexpr size_t kPortionTokens = 4000;
-constexpr int kMaxPortions = 18;
+constexpr size_t kPassages = 80;  // of a portion; fewer than the learner waits for before it tries by itself
+constexpr int kMaxPortions = 12;
 // Far more than there are generations: with the usual 16, jumps that happen to name few of them would let go
 // of the others.
 constexpr int kKeep = 256;
@@ -128,9 +128,7 @@ Result<void> RollbackEval::publish(SonaTrial& trial, const std::string& text) {
   size_t n_published = 0;
   for (int i = 0; i < kMaxPortions && n_published < kGenerations; ++i) {
     const Scope taught{.tenant = fmt::format("portion-{}", i), .session = {}};
-    ASSIGN_OR_RETURN(const std::string portion,
-                     cut(trial.model(), text, static_cast<size_t>(i) * share, kPortionTokens));
-    RETURN_IF_ERROR(trial.sona().teach(portion, taught));
+    RETURN_IF_ERROR(teach_passages(trial, text, static_cast<size_t>(i) * share, kPassages, taught));
     ASSIGN_OR_RETURN(const LearningReport report, trial.sona().learn(taught));
     if (!report.accepted) continue;
     RETURN_IF_ERROR(trial.sona().export_adapter(file, taught));

@@ -122,6 +122,22 @@ Result<std::string> cut(const MediumModel& model, std::string_view text, size_t 
   return model.detokenize(tokens);
 }
 
+Result<void> teach_passages(SonaTrial& trial, std::string_view text, size_t begin, size_t n,
+                            const Scope& scope) {
+  const size_t first = character_start(text, begin);
+  // A token is hardly ever more than eight bytes.
+  ASSIGN_OR_RETURN(const auto tokens, trial.model().tokenize(text.substr(first, n * kPassageTokens * 8)));
+  if (tokens.size() < n * kPassageTokens)
+    return fail("eval.text", "text: expected {} tokens from byte {} on, found {}", n * kPassageTokens, first,
+                tokens.size());
+  for (size_t i = 0; i < n; ++i) {
+    ASSIGN_OR_RETURN(const std::string passage,
+                     trial.model().detokenize(std::span(tokens).subspan(i * kPassageTokens, kPassageTokens)));
+    RETURN_IF_ERROR(trial.sona().teach(passage, scope));
+  }
+  return {};
+}
+
 double mean_of(std::span<const double> values) {
   double sum = 0;
   for (const double value : values) sum += value;

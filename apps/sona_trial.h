@@ -58,6 +58,12 @@ class SonaTrial {
   LearningModel learning_;
 };
 
+// Teaches text from byte `begin` on as n passages of kPassageTokens tokens, each a text of its own: many
+// short ones are more evidence than few long ones.
+inline constexpr size_t kPassageTokens = 40;
+Result<void> teach_passages(SonaTrial& trial, std::string_view text, size_t begin, size_t n,
+                            const Scope& scope);
+
 // Text of about n_tokens tokens of the model, cut out at byte `begin`.
 Result<std::string> cut(const MediumModel& model, std::string_view text, size_t begin, size_t n_tokens);
 
