@@ -5,11 +5,13 @@
 // takes no score at all. After each, everything is measured anew by forward passes from outside.
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <thread>
 

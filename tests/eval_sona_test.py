@@ -48,6 +48,7 @@ class EvalSona(Case):
         self.assertEqual(kinds, ["own text"] * 2 + ["random qualities"] * 2)
         for attempt in document["raw"]["attempts"]:
             self.assertGreaterEqual(attempt["held_out_tokens"], 256)
+            self.assertTrue(attempt["accepted"] or attempt["reason"].startswith("G"), attempt)
             if not attempt["accepted"]:
                 self.assertLessEqual(attempt["gain_lower_bound"], 0)
         self.assertTrue(self.gate(document, "drifts")["passed"])
