@@ -120,12 +120,6 @@ Result<std::string> cut(const MediumModel& model, std::string_view text, size_t 
   return model.detokenize(tokens);
 }
 
-double mean_of(std::span<const double> values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return values.empty() ? 0 : sum / static_cast<double>(values.size());
-}
-
 MeanInterval t_interval(std::span<const double> values) {
   MeanInterval out;
   out.mean = out.low = out.high = mean_of(values);
