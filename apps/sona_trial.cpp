@@ -44,7 +44,9 @@ std::vector<std::string> add_trial_options(CLI::App& app, std::shared_ptr<const 
     app.add_option("--taught", shared->n_tokens, "sona-*: tokens taught of an author")
         ->check(in_range(1024, 1'000'000))
         ->configurable(false);
-    app.add_option("--attempts", shared->n_attempts, "sona-null, sona-rollback: how many")
+    app.add_option("--attempts", shared->n_attempts,
+                   "sona-quality: held-out requests; sona-null: attempts; sona-poison: signals "
+                   "of each attack; sona-rollback: jumps. Default: as documented")
         ->check(in_range(1, 100'000))
         ->configurable(false);
   }
@@ -118,6 +120,22 @@ Result<std::string> cut(const MediumModel& model, std::string_view text, size_t 
                 tokens.size());
   tokens.resize(n_tokens);
   return model.detokenize(tokens);
+}
+
+Result<void> teach_passages(SonaTrial& trial, std::string_view text, size_t begin, size_t n,
+                            const Scope& scope) {
+  const size_t first = character_start(text, begin);
+  // A token is hardly ever more than eight bytes.
+  ASSIGN_OR_RETURN(const auto tokens, trial.model().tokenize(text.substr(first, n * kPassageTokens * 8)));
+  if (tokens.size() < n * kPassageTokens)
+    return fail("eval.text", "text: expected {} tokens from byte {} on, found {}", n * kPassageTokens, first,
+                tokens.size());
+  for (size_t i = 0; i < n; ++i) {
+    ASSIGN_OR_RETURN(const std::string passage,
+                     trial.model().detokenize(std::span(tokens).subspan(i * kPassageTokens, kPassageTokens)));
+    RETURN_IF_ERROR(trial.sona().teach(passage, scope));
+  }
+  return {};
 }
 
 MeanInterval t_interval(std::span<const double> values) {

@@ -26,7 +26,7 @@ struct TrialOptions {
   std::string other = "tests/golden/heldout.txt";          // must not suffer
   int n_seeds = 5;
   int n_tokens = 20'000;  // taught of an author
-  int n_attempts = 200;   // sona-null, sona-rollback
+  int n_attempts = 0;     // 0: as many as the experiment says
 };
 // Declares --author, --second-author, --other, --seeds, --taught and --attempts, which the experiments share.
 std::vector<std::string> add_trial_options(CLI::App& app, std::shared_ptr<const TrialOptions>& options);
@@ -58,6 +58,12 @@ class SonaTrial {
   explicit SonaTrial(LearningModel learning) : learning_(std::move(learning)) {}
   LearningModel learning_;
 };
+
+// Teaches text from byte `begin` on as n passages of kPassageTokens tokens, each a text of its own: many
+// short ones are more evidence than few long ones.
+inline constexpr size_t kPassageTokens = 40;
+Result<void> teach_passages(SonaTrial& trial, std::string_view text, size_t begin, size_t n,
+                            const Scope& scope);
 
 // Text of about n_tokens tokens of the model, cut out at byte `begin`.
 Result<std::string> cut(const MediumModel& model, std::string_view text, size_t begin, size_t n_tokens);

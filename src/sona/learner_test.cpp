@@ -336,6 +336,26 @@ TEST_F(LearnerTest, WorseOutcomesTakeAnAdapterBack) {
   EXPECT_TRUE(t.learner->live(ann).adapter->is_zero());
 }
 
+// Yes and no in equal parts, before and after: averages of a few dozen differ by more than a tenth again and
+// again, which says nothing about the adapter.
+TEST_F(LearnerTest, OutcomesThatDifferByChanceDoNot) {
+  TestLearner t(language, folder.path());
+  const auto flip = [&](int n) {
+    for (int i = 0; i < n; ++i) {
+      LearningSignal one = t.signal("ann", language.text(4, random), LearningSignalKind::kQuality);
+      one.quality = static_cast<double>(random() % 2);
+      ASSERT_TRUE(t.learner->enqueue(std::move(one)));
+    }
+    ASSERT_TRUE(t.learner->drain());
+  };
+  flip(60);
+  t.teach("ann", 110, random, author);
+  ASSERT_TRUE(t.learn("ann").accepted);
+  flip(200);
+  EXPECT_EQ(t.count("rollbacks"), 0u);
+  EXPECT_FALSE(t.learner->live(ann).adapter->is_zero());
+}
+
 // ---- Limits.
 
 TEST_F(LearnerTest, PublishesAreRationedAndCanBeFrozen) {

@@ -23,6 +23,9 @@ constexpr size_t kBackgroundSignals = 100, kFewSignals = 20;
 constexpr size_t kMinOutcomes = 20;
 constexpr double kMaxAdvantage = 3, kLeastSigma = 0.1, kMaxOmega = 20, kMaxQualityFall = 0.1;
 constexpr uint64_t kMinBoundaryTokens = 512;
+// What an exponential average of decay 0.95 has the spread of: a plain one over so many, (1 + 0.95) / (1 -
+// 0.95).
+constexpr double kOutcomesRemembered = 39, kQualityErrors = 3;
 
 Scope tenant_of(const Scope& scope) { return {.tenant = scope.tenant, .session = ""}; }
 
@@ -389,7 +392,13 @@ Result<void> LearningLoops::watch_quality(ScopeState& tenant, double quality) {
   tenant.outcomes_since_publish.add(quality);
   const bool enough = tenant.outcomes_since_publish.n >= static_cast<double>(kMinOutcomes);
   if (!enough || tenant.quality_before <= 0) return {};
-  if (tenant.quality_before - tenant.outcomes_since_publish.mean <= kMaxQualityFall) return {};
+  // Two averages of a few dozen outcomes differ by chance: yes and no in equal parts by more than a tenth
+  // every other time. So it has to be three standard errors as well.
+  const OutcomeBaseline& since = tenant.outcomes_since_publish;
+  const double variance = std::max(since.variance, tenant.outcomes.variance);
+  const double error =
+      std::sqrt(variance * (1 / std::min(since.n, kOutcomesRemembered) + 1 / kOutcomesRemembered));
+  if (tenant.quality_before - since.mean <= std::max(kMaxQualityFall, kQualityErrors * error)) return {};
   tenant.quality_before = 0;
   const auto history = book_.history(tenant.scope);
   if (history.empty() || !by_a_loop(history.front().reason)) return {};
