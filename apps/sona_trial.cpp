@@ -62,6 +62,7 @@ Result<SonaTrial> SonaTrial::open(const ExperimentOptions& common,
                    load_served(common.model, {}, [&](MediumConfig& config) -> Result<void> {
                      RETURN_IF_ERROR(apply_learning(learning, "base", config));
                      config.data_dir.clear();  // a temporary folder
+                     config.sona_config.learn_at_low_priority = false;
                      if (change) change(config);
                      return {};
                    }));

@@ -58,6 +58,7 @@ class LearnerApiTest : public testing::Test {
     config.engine.parallel = 4;
     config.data_dir = data_dir;
     config.sona_config.learn = learn;
+    config.sona_config.learn_at_low_priority = false;  // beside other tests
     return std::move(*MediumModel::load(kModel, config));
   }
   // Answers to the same question, as a hash of tokens and log-probabilities would tell them apart.
