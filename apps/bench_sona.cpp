@@ -284,6 +284,7 @@ Result<int> bench_sona(const SonaBenchOptions& options, const ModelOptions& mode
                      // Random adapters pass no gate on drift; that they do not drift is not the question
                      // here.
                      config.sona_config.gates = {.max_canary_rise = 1, .max_drift = 10, .max_delta_ratio = 1};
+                     config.sona_config.learn_at_low_priority = true;  // as where somebody is served
                    }));
   return SonaBench(options, std::move(trial)).run();
 }

@@ -86,7 +86,9 @@ Result<Sona*> start_sona(MediumModel& model, bool show_progress) {
 Result<LearningModel> load_learning(const ModelOptions& options, const LearningOptions& learning,
                                     const std::string& profile) {
   ASSIGN_OR_RETURN(ServedModel served, load_served(options, {}, [&](MediumConfig& config) {
-                     return apply_learning(learning, profile, config);
+                     auto applied = apply_learning(learning, profile, config);
+                     config.sona_config.learn_at_low_priority = false;  // nobody is served
+                     return applied;
                    }));
   LearningModel out{std::move(served)};
   ASSIGN_OR_RETURN(out.sona, start_sona(out.served.model, !options.no_progress));

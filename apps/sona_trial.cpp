@@ -62,6 +62,7 @@ Result<SonaTrial> SonaTrial::open(const ExperimentOptions& common,
                    load_served(common.model, {}, [&](MediumConfig& config) -> Result<void> {
                      RETURN_IF_ERROR(apply_learning(learning, "base", config));
                      config.data_dir.clear();  // a temporary folder
+                     config.sona_config.learn_at_low_priority = false;
                      if (change) change(config);
                      return {};
                    }));
@@ -136,12 +137,6 @@ Result<void> teach_passages(SonaTrial& trial, std::string_view text, size_t begi
     RETURN_IF_ERROR(trial.sona().teach(passage, scope));
   }
   return {};
-}
-
-double mean_of(std::span<const double> values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return values.empty() ? 0 : sum / static_cast<double>(values.size());
 }
 
 MeanInterval t_interval(std::span<const double> values) {

@@ -16,6 +16,7 @@
 #include "experiments.h"
 #include "learning.h"
 #include "ruvltra/sona.h"
+#include "sona/mean.h"
 
 namespace ruvltra {
 
@@ -67,7 +68,6 @@ Result<void> teach_passages(SonaTrial& trial, std::string_view text, size_t begi
 // Text of about n_tokens tokens of the model, cut out at byte `begin`.
 Result<std::string> cut(const MediumModel& model, std::string_view text, size_t begin, size_t n_tokens);
 
-double mean_of(std::span<const double> values);
 // Mean with its 95 % t-interval over values.
 struct MeanInterval {
   double mean = 0, low = 0, high = 0;

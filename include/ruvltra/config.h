@@ -74,6 +74,7 @@ struct SonaConfig {
   int grad_top_k = 256;              // 32..vocab_size
   int keep_generations = 16;         // 2..1024
   SonaGates gates;
+  bool learn_at_low_priority = true;  // off: where nothing is served, and somebody waits for the learner
 };
 
 // How many requests share the machine, and how.

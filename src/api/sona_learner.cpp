@@ -133,6 +133,7 @@ Result<void> SonaParts::start_learner() {
   options.gates.max_canary_rise = static_cast<double>(gates.max_canary_rise);
   options.gates.max_drift = static_cast<double>(gates.max_drift);
   options.gates.max_delta_ratio = static_cast<double>(gates.max_delta_ratio);
+  options.low_priority = config.sona_config.learn_at_low_priority;
   options.busy = [m = model] { return m->loop->stats().n_running > 0; };
   // What else belongs to the loops. Errors are met again when somebody asks for the loop.
   options.after_background = [this](const std::string& tenant) {

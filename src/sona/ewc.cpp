@@ -5,17 +5,12 @@
 #include <utility>
 
 #include "base/check.h"
+#include "sona/mean.h"
 
 namespace ruvltra {
 namespace {
 
 constexpr double kFisherMemory = 0.95;
-
-double mean_of(std::span<const double> values) {
-  double sum = 0;
-  for (const double v : values) sum += v;
-  return values.empty() ? 0 : sum / static_cast<double>(values.size());
-}
 
 }  // namespace
 

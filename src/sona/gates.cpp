@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/fail.h"
+#include "sona/mean.h"
 
 namespace ruvltra {
 namespace {
@@ -22,12 +23,6 @@ using Quiet = boost::math::policies::policy<
     boost::math::policies::underflow_error<boost::math::policies::ignore_error>,
     boost::math::policies::evaluation_error<boost::math::policies::ignore_error>,
     boost::math::policies::promote_double<false>>;
-
-double mean_of(std::span<const double> values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return sum / static_cast<double>(values.size());
-}
 
 GateResult result_of(Gate gate, double value, double limit, bool passed, std::string reason) {
   GateResult result{.gate = gate, .passed = passed, .value = value, .limit = limit, .reason = {}};

@@ -144,7 +144,7 @@ struct TestLearner {
   LearnerOptions options() {
     LearnerOptions options;
     options.automatic = false;
-    options.max_steps = 8;
+    options.max_steps = 4;
     options.low_priority = false;  // other tests run beside these
     options.clock_us = [this] { return now.load(); };
     options.gates.min_canary_tokens = 1000;

@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "sona/learning_loops.h"
+#include "sona/mean.h"
 
 namespace ruvltra {
 namespace {
@@ -31,12 +32,6 @@ double distance(std::span<const float> a, std::span<const float> b) {
 }
 
 std::vector<float> copy_of(std::span<const float> values) { return {values.begin(), values.end()}; }
-
-double mean_of(std::span<const double> values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return values.empty() ? 0 : sum / static_cast<double>(values.size());
-}
 
 // One-sided 95 % t-bound of the mean of at least two values.
 double lower_bound_of(std::span<const double> values) {

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/fail.h"
+#include "sona/mean.h"
 
 namespace ruvltra {
 namespace {
@@ -16,12 +17,6 @@ constexpr double kFisherFloor = 1e-3;  // of the mean Fisher
 constexpr size_t kMaxFisherBatches = 64;
 constexpr int kChoiceSteps = 8;  // on the sample, from the last choice on
 constexpr double kHighKl = 0.01, kLowKl = 0.003;
-
-double mean_of(std::span<const double> values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return values.empty() ? 0 : sum / static_cast<double>(values.size());
-}
 
 bool all_finite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });

@@ -9,7 +9,7 @@
 namespace ruvltra {
 namespace {
 
-constexpr size_t kNumbers = 4;
+constexpr size_t kRecordNumbers = 4;
 
 uint32_t tag(char prefix, const char (&name)[4]) {
   return section_tag({prefix, name[0], name[1], name[2], '\0'});
@@ -70,7 +70,7 @@ Result<void> read_records(const Container& container, char prefix, std::string_v
   ASSIGN_OR_RETURN(const uint64_t n_ids, container.count<uint32_t>(tags[3]));
   const uint64_t n = n_heads / 2;
   ASSIGN_OR_RETURN(const auto heads, container.read<uint32_t>(tags[0], 2 * n));
-  ASSIGN_OR_RETURN(const auto numbers, container.read<float>(tags[1], kNumbers * n));
+  ASSIGN_OR_RETURN(const auto numbers, container.read<float>(tags[1], kRecordNumbers * n));
   ASSIGN_OR_RETURN(const auto features, container.read<float>(tags[2], m * n));
   ASSIGN_OR_RETURN(const auto ids, container.read<uint32_t>(tags[3], n_ids));
   ASSIGN_OR_RETURN(const auto bits, container.read<uint32_t>(tags[4], n_ids));
@@ -84,7 +84,7 @@ Result<void> read_records(const Container& container, char prefix, std::string_v
       return fail("records.values", "{}: record {}: expected at most {} more ids, found {}", name, i,
                   n_ids - begin, count);
     }
-    const float* number = numbers.data() + kNumbers * i;
+    const float* number = numbers.data() + kRecordNumbers * i;
     TokenRecord record;
     record.token = heads[2 * i];
     record.lse = number[0];
