@@ -29,8 +29,8 @@ constexpr int kMaxPortions = 12;
 // of the others.
 constexpr int kKeep = 256;
 constexpr size_t kWindows = 2;
-constexpr uint64_t kRaceRounds = 50, kPublishers = 8;
-constexpr int kRaceThreads = 4, kRaceCalls = 25;  // through the public API
+constexpr uint64_t kJumpsOfRound = 10, kPublishers = 8;  // one round of races to so many jumps
+constexpr int kRaceThreads = 4, kRaceCalls = 25;         // through the public API
 constexpr double kMaxJumpSeconds = 1;
 
 struct RollbackOptions {
@@ -110,7 +110,8 @@ Result<void> RollbackEval::kills() {
 
 Result<void> RollbackEval::races() {
   ASSIGN_OR_RETURN(const RaceReport report,
-                   run_publish_races(folder_.path() / "races", common_.seed, kRaceRounds, kPublishers));
+                   run_publish_races(folder_.path() / "races", common_.seed,
+                                     std::max<uint64_t>(n_jumps() / kJumpsOfRound, 3), kPublishers));
   raw_["races"] = {{"rounds", report.n_rounds},
                    {"publishers", report.n_publishers},
                    {"one_winner", report.n_one_winner},

@@ -26,14 +26,14 @@ class EvalSona(Case):
         return found[0]
 
     def test_quality(self):
-        """Two trials of 192 answers are no evidence of a rise: only what must hold at any size is asked for."""
-        document = self.run_reduced("sona-quality", "--trials", "2", "--taught", "9216", "--attempts", "40")
-        self.assertEqual(len(document["raw"]), 2)
+        """96 answers are no evidence of a rise: only what must hold at any size is asked for."""
+        document = self.run_reduced("sona-quality", "--trials", "1", "--taught", "4608", "--attempts", "24")
+        self.assertEqual(len(document["raw"]), 1)
         for trial in document["raw"]:
             for arm in (trial["taught"], trial["control"]):
-                self.assertEqual(arm["answers"], 192)
-                self.assertEqual(len(arm["reports"]), 2)
-                self.assertGreater(arm["shown"], 20)
+                self.assertEqual(arm["answers"], 96)
+                self.assertEqual(len(arm["reports"]), 1)
+                self.assertGreater(arm["shown"], 10)
                 if arm["published"] == 0:
                     self.assertEqual(arm["held_out_rate"], trial["base_rate"])
             # Opinions are what differs, not what there is to have an opinion of.
@@ -42,10 +42,10 @@ class EvalSona(Case):
         self.assertTrue(self.gate(document, "other text")["passed"])
 
     def test_null(self):
-        document = self.run_reduced("sona-null", "--attempts", "4")
-        self.assertEqual(len(document["raw"]["attempts"]), 4)
+        document = self.run_reduced("sona-null", "--attempts", "2")
+        self.assertEqual(len(document["raw"]["attempts"]), 2)
         kinds = [attempt["kind"] for attempt in document["raw"]["attempts"]]
-        self.assertEqual(kinds, ["own text"] * 2 + ["random qualities"] * 2)
+        self.assertEqual(kinds, ["own text", "random qualities"])
         for attempt in document["raw"]["attempts"]:
             self.assertGreaterEqual(attempt["held_out_tokens"], 256)
             self.assertTrue(attempt["accepted"] or attempt["reason"].startswith("G"), attempt)
@@ -54,23 +54,22 @@ class EvalSona(Case):
         self.assertTrue(self.gate(document, "drifts")["passed"])
 
     def test_poison(self):
-        document = self.run_reduced("sona-poison", "--attempts", "100", author=True)
+        document = self.run_reduced("sona-poison", "--attempts", "60", author=True)
         self.assertTrue(document["passed"], document["gates"])
         attacks = {attack["attack"]: attack for attack in document["raw"]["attacks"]}
         self.assertEqual(len(attacks), 6)
         for attack in attacks.values():
-            if attack["generation"]:
-                self.assertGreater(attack["canary"]["tokens"], 12000)
+            self.assertGreater(attack["canary"]["tokens"], 1500)
             self.assertLessEqual(attack["canary"]["rise"], 0.005)
-        self.assertEqual(attacks["no numbers"]["refused"], 100)
+        self.assertEqual(attacks["no numbers"]["refused"], 60)
         # The attack that needs no opinion of anybody's gets somewhere, or the gates were never tried.
         self.assertGreater(attacks["trigger phrase"]["published"], 0)
         self.assertGreater(attacks["trigger phrase"]["canary"]["kl"], 0)
 
     def test_rollback(self):
-        document = self.run_reduced("sona-rollback", "--attempts", "10", "--publish-kills", "6", author=True)
+        document = self.run_reduced("sona-rollback", "--attempts", "8", "--publish-kills", "6", author=True)
         self.assertTrue(document["passed"], document["gates"])
-        self.assertEqual(document["raw"]["jumps"]["same_bits"], 10)
+        self.assertEqual(document["raw"]["jumps"]["same_bits"], 8)
         self.assertEqual(document["raw"]["kills"]["n"], 6)
         self.assertEqual(document["raw"]["races"]["one_winner"], document["raw"]["races"]["rounds"])
 
