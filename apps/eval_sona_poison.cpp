@@ -36,7 +36,7 @@ constexpr size_t kBatch = 96;
 constexpr int kRing = 128;  // signals: small enough to flood
 constexpr int kFloodThreads = 4, kFloodWords = 250;
 constexpr size_t kWindows = 8, kReducedWindows = 2;
-constexpr size_t kBystanderPassages = 80;
+constexpr size_t kBystanderPassages = 64;
 constexpr size_t kFewCanary = 8;  // one canary text in so many, where nothing is live or little was asked for
 constexpr double kMaxRise = 0.005, kMaxDrift = 0.02, kMaxDelta = 0.05;
 constexpr uint64_t kMaxPublishes = 60;

@@ -22,9 +22,10 @@ namespace {
 
 constexpr uint64_t kMaxTextBytes = uint64_t{64} << 20;
 constexpr size_t kJumps = 500;
-constexpr size_t kGenerations = 6;  // and the model as it is
-constexpr size_t kPassages = 80;  // of a portion; fewer than the learner waits for before it tries by itself
-constexpr int kMaxPortions = 12;
+constexpr size_t kGenerations = 6, kReducedGenerations = 3;  // and the model as it is
+constexpr size_t kFewJumps = 100;                            // need fewer generations
+constexpr size_t kPassages = 48;  // of a portion; fewer than the learner waits for before it tries by itself
+constexpr int kMaxPortions = 24;
 // Far more than there are generations: with the usual 16, jumps that happen to name few of them would let go
 // of the others.
 constexpr int kKeep = 256;
@@ -68,6 +69,7 @@ class RollbackEval {
   Result<void> publish(SonaTrial& trial, const std::string& text);
   Result<void> jumps(SonaTrial& trial);
   Result<void> public_races(SonaTrial& trial);
+  size_t n_generations() const { return n_jumps() < kFewJumps ? kReducedGenerations : kGenerations; }
   size_t n_jumps() const {
     return own_.trial->n_attempts > 0 ? static_cast<size_t>(own_.trial->n_attempts) : kJumps;
   }
@@ -127,7 +129,7 @@ Result<void> RollbackEval::publish(SonaTrial& trial, const std::string& text) {
   const auto file = folder_.path() / "portion.rvc1";
   const size_t share = text.size() / kMaxPortions;
   size_t n_published = 0;
-  for (int i = 0; i < kMaxPortions && n_published < kGenerations; ++i) {
+  for (int i = 0; i < kMaxPortions && n_published < n_generations(); ++i) {
     const Scope taught{.tenant = fmt::format("portion-{}", i), .session = {}};
     RETURN_IF_ERROR(teach_passages(trial, text, static_cast<size_t>(i) * share, kPassages, taught));
     ASSIGN_OR_RETURN(const LearningReport report, trial.sona().learn(taught));
@@ -137,9 +139,9 @@ Result<void> RollbackEval::publish(SonaTrial& trial, const std::string& text) {
     ASSIGN_OR_RETURN(bits_[live.hash], trial.bits(windows_, scope_));
     ++n_published;
   }
-  if (n_published < kGenerations) {
+  if (n_published < n_generations()) {
     return fail("eval.generations",
-                "sona-rollback: expected {} portions that were learned from, found {} of {}", kGenerations,
+                "sona-rollback: expected {} portions that were learned from, found {} of {}", n_generations(),
                 n_published, kMaxPortions);
   }
   ASSIGN_OR_RETURN(const GenerationInfo reset, trial.sona().reset(scope_));
@@ -179,7 +181,8 @@ Result<void> RollbackEval::jumps(SonaTrial& trial) {
                    {"slowest_seconds", seconds.back()},
                    {"median_seconds", seconds[seconds.size() / 2]}};
   gates_.add("generations that answer differently, the model as it is among them",
-             distinct.size() == bits_.size() && distinct.size() > 5, fmt::format("{}", distinct.size()));
+             distinct.size() == bits_.size() && distinct.size() == n_generations() + 1,
+             fmt::format("{}", distinct.size()));
   gates_.add("each jump brings back the bits of its generation",
              n_same == seconds.size() && n_named == n_same, fmt::format("{} of {}", n_same, seconds.size()));
   gates_.add("each jump within a second", seconds.back() <= kMaxJumpSeconds,
