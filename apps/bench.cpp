@@ -86,7 +86,6 @@ const OptionUse kOptionUses[] = {
     {"--hnsw-queries", {Kind::kHnsw}},
     {"--hnsw-deletes", {Kind::kHnsw}},
     {"--hnsw-seed", {Kind::kHnsw}},
-    {"--hnsw-sweep", {Kind::kHnsw}},
     {"--pairs", {Kind::kSona}},
 };
 
@@ -352,8 +351,6 @@ void add_hnsw_options(CLI::App& app, HnswBenchOptions& options) {
       ->check(in_range(1, 1'000'000));
   own(app.add_option("--hnsw-deletes", options.deletes, "Percent of the vectors erased after the build"))
       ->check(in_range(0, 90));
-  own(app.add_flag("--hnsw-sweep", options.sweep,
-                   "Erased vectors are swept out in any case, instead of building anew where they are many"));
   own(app.add_option("--hnsw-seed", options.seed, "Of the vectors"));
 }
 

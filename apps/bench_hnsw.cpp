@@ -134,14 +134,7 @@ class HnswBench {
     stats_ = index_->stats();
     const auto start = cpu_seconds();
     for (size_t i = 0; i < n_deleted_; ++i) RETURN_IF_ERROR(index_->erase(i));
-    // What the owners of an index do: a fifth of tombstones, and it is built anew; fewer are swept out.
-    rebuilt_ = index_->needs_rebuild() && !options_.sweep;
-    if (rebuilt_) {
-      ASSIGN_OR_RETURN(HnswIndex fresh, index_->rebuild());
-      index_.emplace(std::move(fresh));
-    } else {
-      while (!index_->sweep(1000)) RETURN_IF_ERROR(check_stop());
-    }
+    while (!index_->sweep(1000)) RETURN_IF_ERROR(check_stop());
     delete_seconds_ = seconds_since(start);
     return {};
   }
@@ -302,8 +295,7 @@ class HnswBench {
   void print_build() const {
     const Fit line = fit();
     print("\nbuilt in {:.1f} s", build_seconds_);
-    if (n_deleted_ > 0)
-      print(", {} erased and {} in {:.1f} s", n_deleted_, rebuilt_ ? "built anew" : "swept", delete_seconds_);
+    if (n_deleted_ > 0) print(", {} erased and swept in {:.1f} s", n_deleted_, delete_seconds_);
     print("\n\n| vectors in the index | us per insertion |\n|---|---|\n");
     for (const Window& window : windows_)
       print("| {}..{} | {:.1f} |\n", window.begin, window.end, window.microseconds);
@@ -343,7 +335,6 @@ class HnswBench {
     }
     out["build_seconds"] = build_seconds_;
     out["delete_seconds"] = delete_seconds_;
-    out["rebuilt"] = rebuilt_;
     for (const Window& window : windows_) {
       out["insertion"].push_back({{"from", window.begin}, {"to", window.end}, {"us", window.microseconds}});
     }
@@ -369,7 +360,6 @@ class HnswBench {
   std::vector<Scan> scans_;
   std::vector<Point> points_;
   double build_seconds_ = 0, delete_seconds_ = 0;
-  bool rebuilt_ = false;  // after the deletes
   uint64_t resident_ = 0;
 };
 

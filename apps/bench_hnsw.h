@@ -16,8 +16,7 @@ struct HnswBenchOptions {
   int m = 16, ef_construction = 200;
   std::vector<int> efs = {10, 16, 32, 64, 128, 256, 512};
   int n_queries = 500;
-  int deletes = 0;     // percent of the vectors, the first ones, erased after the build
-  bool sweep = false;  // they are swept out in any case, instead of building anew where they are many
+  int deletes = 0;  // percent of the vectors, the first ones, erased after the build
   uint64_t seed = 1;
   std::string isa;
   std::string form = "md";  // md or json

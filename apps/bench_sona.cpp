@@ -192,7 +192,7 @@ Result<void> SonaBench::alternate() {
       batch.push_back(std::move(expected));
     }
     for (size_t i = 0; i < streams.size(); ++i) {
-      const Generation& made = streams[i].wait().front();
+      const Generation made = std::move(streams[i].wait().front());
       batch[i].hash = made.adapter_hash;
       batch[i].tokens = made.tokens;
       answers.push_back(std::move(batch[i]));

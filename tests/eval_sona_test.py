@@ -1,17 +1,23 @@
 #!/usr/bin/env python3
 """The experiments on learned weights with tiny counts: what they print, and that the exit code is the verdict."""
 import json
+import os
 import unittest
 
 from cli_harness import MODEL, ROOT, Case, call, main
 
 TEXTS = ["--author", ROOT + "/tests/data/authors/melville.txt", "--other", ROOT + "/tests/golden/heldout.txt"]
 
+# Minutes each: nightly. What they are about has quick tests as well (src/sona/learner_test.cpp,
+# generation_book_test.cpp, src/api/learner_api_test.cpp).
+long_ones = unittest.skipUnless(os.environ.get("RUVLTRA_SONA_EVALS"), "RUVLTRA_SONA_EVALS is not set")
+
 
 class EvalSona(Case):
     def run_reduced(self, name, *words, author=False):
         texts = TEXTS if author else TEXTS[2:]
-        code, out, err = call("eval", name, "-m", MODEL, "--no-progress", "--json", "--seed", "2", *texts, *words)
+        code, out, err = call("eval", name, "-m", MODEL, "--no-progress", "--json", "--seed", "2", *texts, *words,
+                              timeout=900)
         document = json.loads(out or b"null")
         self.assertIsNotNone(document, err.decode(errors="replace"))
         self.assertEqual(document["kind"], name)
@@ -25,6 +31,7 @@ class EvalSona(Case):
         self.assertEqual(len(found), 1, words)
         return found[0]
 
+    @long_ones
     def test_quality(self):
         """96 answers are no evidence of a rise: only what must hold at any size is asked for."""
         document = self.run_reduced("sona-quality", "--trials", "1", "--taught", "4608", "--attempts", "24")
@@ -53,6 +60,7 @@ class EvalSona(Case):
                 self.assertLessEqual(attempt["gain_lower_bound"], 0)
         self.assertTrue(self.gate(document, "drifts")["passed"])
 
+    @long_ones
     def test_poison(self):
         document = self.run_reduced("sona-poison", "--attempts", "60", author=True)
         self.assertTrue(document["passed"], document["gates"])
@@ -66,6 +74,7 @@ class EvalSona(Case):
         self.assertGreater(attacks["trigger phrase"]["published"], 0)
         self.assertGreater(attacks["trigger phrase"]["canary"]["kl"], 0)
 
+    @long_ones
     def test_rollback(self):
         document = self.run_reduced("sona-rollback", "--attempts", "8", "--publish-kills", "6", author=True)
         self.assertTrue(document["passed"], document["gates"])
