@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 
@@ -118,6 +119,10 @@ TEST_F(LearnerApiTest, OnButUntrainedIsTheModelsOwnBits) {
 }
 
 TEST_F(LearnerApiTest, ATaughtTextIsPredictedBetterUntilItIsRolledBack) {
+#ifdef __SANITIZE_ADDRESS__
+  if (std::getenv("RUVLTRA_SLOW_TESTS") == nullptr)
+    GTEST_SKIP() << "minutes under sanitizers: set RUVLTRA_SLOW_TESTS; src/sona/learner_test.cpp is quicker";
+#endif
   const std::string rest = melville(500'000, 2000);
   const std::string tales = text_of(kSource / "tests" / "golden" / "heldout.txt", 10'000, 2000);
   Generation own, taught;
