@@ -23,7 +23,7 @@ constexpr int kAnswerTokens = 48;
 // Fewer opinions at a time than the learner waits for before it tries by itself: what happens depends on the
 // seed alone.
 constexpr size_t kBatch = 96;
-constexpr size_t kHeldOutPrompts = 200;
+constexpr size_t kHeldOutPrompts = 400;
 constexpr size_t kOtherWindows = 16;
 constexpr double kMaxHarmPercent = 0.5;
 
