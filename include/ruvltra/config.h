@@ -58,9 +58,9 @@ enum class LearnMode { kOff, kRecord, kOn };
 // What learned weights must hold before they answer anybody (docs/learning.md): on canary texts, against the
 // model as it is, and of the size of the change. An operator's setting; no request can widen it.
 struct SonaGates {
-  float max_canary_rise = 0.005f;  // 0..1, of the canary's NLL, relative
-  float max_drift = 0.02f;         // 0..10 nat per token, KL(model as it is || learned)
-  float max_delta_ratio = 0.05f;   // 0..1, 99.9th percentile of |delta| / |h|
+  float max_canary_rise = 0.005f;  // (0, 1], of the canary's NLL, relative
+  float max_drift = 0.02f;         // (0, 10] nat per token, KL(model as it is || learned)
+  float max_delta_ratio = 0.05f;   // (0, 1], 99.9th percentile of |delta| / |h|
 };
 
 struct SonaConfig {

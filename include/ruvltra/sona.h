@@ -184,8 +184,9 @@ class Sona {
   Result<DeleteReport> delete_data(const std::string& tenant, const std::optional<std::string>& session = {});
 
   // manifest.json (with the SHA-256 of the others), bank.jsonl, agents.json, and the tenant's learned weights
-  // as adapter.rvc1. Import verifies all of it before
-  // anything changes, and takes records into the tenant given.
+  // as adapter.rvc1. Import verifies hashes, model and registry before anything changes; then learned
+  // weights, which the gates may refuse, the records in one transaction into the tenant given, and the
+  // registry.
   Result<void> export_to(const std::filesystem::path& folder, const std::optional<std::string>& tenant = {});
   Result<ImportReport> import_from(const std::filesystem::path& folder, const Scope& scope = {});
 

@@ -260,7 +260,7 @@ Result<size_t> Sona::teach(std::string_view text, const Scope& scope) {
     one.n_context = n_context;
     one.kind = LearningSignalKind::kAccepted;
     RETURN_IF_ERROR(learner->enqueue(std::move(one)));
-    if (learner->status().ring.n_waiting >= most_waiting) RETURN_IF_ERROR(learner->drain());
+    if (learner->n_waiting() >= most_waiting) RETURN_IF_ERROR(learner->drain());
   }
   return tokens.size() - 1;
 }

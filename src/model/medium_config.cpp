@@ -104,9 +104,9 @@ Result<void> check_learning(const MediumConfig& c) {
   RETURN_IF_ERROR(check_int("config.sona_config.grad_top_k", sona.grad_top_k, std::min(32, c.vocab_size),
                             std::max(c.vocab_size, 256)));
   RETURN_IF_ERROR(check_int("config.sona_config.keep_generations", sona.keep_generations, 2, 1024));
-  RETURN_IF_ERROR(check_real("config.sona_config.gates.max_canary_rise", sona.gates.max_canary_rise, 0, 1));
-  RETURN_IF_ERROR(check_real("config.sona_config.gates.max_drift", sona.gates.max_drift, 0, 10));
-  return check_real("config.sona_config.gates.max_delta_ratio", sona.gates.max_delta_ratio, 0, 1);
+  RETURN_IF_ERROR(check_positive("config.sona_config.gates.max_canary_rise", sona.gates.max_canary_rise, 1));
+  RETURN_IF_ERROR(check_positive("config.sona_config.gates.max_drift", sona.gates.max_drift, 10));
+  return check_positive("config.sona_config.gates.max_delta_ratio", sona.gates.max_delta_ratio, 1);
 }
 
 }  // namespace

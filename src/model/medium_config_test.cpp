@@ -215,7 +215,7 @@ const BadValue kBadValues[] = {
     {"config.sona_config.grad_top_k", [](auto& c) { c.sona_config.grad_top_k = 31; }},
     {"config.sona_config.keep_generations", [](auto& c) { c.sona_config.keep_generations = 1; }},
     {"config.sona_config.gates.max_canary_rise",
-     [](auto& c) { c.sona_config.gates.max_canary_rise = -0.1f; }},
+     [](auto& c) { c.sona_config.gates.max_canary_rise = 0; }},
     {"config.sona_config.gates.max_drift", [](auto& c) { c.sona_config.gates.max_drift = NAN; }},
     {"config.sona_config.gates.max_delta_ratio", [](auto& c) { c.sona_config.gates.max_delta_ratio = 2; }},
     {"config.n_threads", [](auto& c) { c.n_threads = -1; }},

@@ -99,6 +99,7 @@ class Learner {
   Result<void> delete_data(const std::string& tenant, const std::optional<std::string>& session = {});
 
   LearnerStatus status() const;
+  size_t n_waiting() const { return ring_->stats().n_waiting; }  // signals
   size_t n_canary_tokens() const { return space_->canary().size(); }
 
  private:

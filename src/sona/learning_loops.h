@@ -132,6 +132,7 @@ class LearningLoops {
   LearningLoops(std::shared_ptr<const LearningSpace> space, GenerationBook& book,
                 std::filesystem::path folder, TeacherForced forward, const LearnerOptions& options);
 
+  Result<void> deep_loops();  // of every tenant
   Result<ScopeState*> state(const Scope& scope);
   Result<void> make_room();
   Result<void> save(ScopeState& state);
@@ -169,7 +170,6 @@ class LearningLoops {
   uint64_t use_ = 0;
   uint64_t n_background_ = 0;  // by themselves, since the last deep loop
   int64_t last_deep_us_ = 0;   // or since the start
-  Result<void> deep_loops();
   Counters counters_;
   std::deque<LearnReport> reports_;  // newest first
 };
