@@ -1,8 +1,5 @@
 #include "publish_faults.h"
 
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -115,32 +112,12 @@ class PublishKills {
   uint64_t seed() const { return options_.seed + report_.n / kKillsPerFolder; }
 
   Result<void> kill_once() {
-    int ends[2];
-    if (pipe(ends) != 0) return fail(ErrorKind::kIo, "faults.pipe", "pipe: {}", std::strerror(errno));
-    const pid_t pid = fork();
-    if (pid < 0) return fail(ErrorKind::kIo, "faults.fork", "fork: {}", std::strerror(errno));
-    if (pid == 0) {
-      ::close(ends[0]);
-      child(options_.folder, seed(), basis_, ends[1]);
-    }
-    ::close(ends[1]);
     // From the middle of opening to some dozens of generations later.
     const auto delay = std::chrono::microseconds(random_.below(random_.chance(4) ? 30'000 : 200'000));
-    std::thread killer([pid, delay] {
-      std::this_thread::sleep_for(delay);
-      kill(pid, SIGKILL);
-    });
     uint64_t acknowledged = known_, begun = known_;
-    const Result<void> heard = listen(ends[0], acknowledged, begun);
-    killer.join();
-    ::close(ends[0]);
-    int status = 0;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
-    RETURN_IF_ERROR(heard);
-    if (!WIFSIGNALED(status)) {
-      add_failure(report_,
-                  fmt::format("kill {}: the child ended by itself with {}", report_.n, WEXITSTATUS(status)));
-    }
+    RETURN_IF_ERROR(kill_child(
+        delay, report_, [&](int pipe_end) { child(options_.folder, seed(), basis_, pipe_end); },
+        [&](int pipe_end) { return listen(pipe_end, acknowledged, begun); }));
     report_.n_acknowledged += acknowledged - known_;
     check(acknowledged, begun);
     return {};

@@ -1,12 +1,11 @@
 // kill -9.
 #include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <thread>
 
 #include "base/fail.h"
@@ -137,34 +136,18 @@ class KillRun {
   Result<void> kill_once() {
     std::array<uint64_t, kWriters> first;
     for (size_t w = 0; w < first.size(); ++w) first[w] = ledgers_[w].k();
-    int ends[2];
-    if (pipe(ends) != 0) return fail(ErrorKind::kIo, "faults.pipe", "pipe: {}", std::strerror(errno));
-    const pid_t pid = fork();
-    if (pid < 0) return fail(ErrorKind::kIo, "faults.fork", "fork: {}", std::strerror(errno));
-    if (pid == 0) {
-      ::close(ends[0]);
-      child(options_.folder, seed(), first, ends[1]);
-    }
-    ::close(ends[1]);
     // From the middle of opening to some hundred commits later.
     const auto delay = std::chrono::microseconds(random_.below(random_.chance(4) ? 30'000 : 160'000));
-    std::thread killer([pid, delay] {
-      std::this_thread::sleep_for(delay);
-      kill(pid, SIGKILL);
-    });
-    Listener listener(ends[0], ledger_, first);
-    const auto heard = listener.listen();
-    killer.join();
-    ::close(ends[0]);
-    int status = 0;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
-    RETURN_IF_ERROR(heard);
-    report_.n_acknowledged += *heard;
-    if (!WIFSIGNALED(status)) {
-      add_failure(report_,
-                  fmt::format("kill {}: the child ended by itself with {}", report_.n, WEXITSTATUS(status)));
-    }
-    check(listener);
+    std::optional<Listener> listener;
+    RETURN_IF_ERROR(kill_child(
+        delay, report_, [&](int pipe_end) { child(options_.folder, seed(), first, pipe_end); },
+        [&](int pipe_end) -> Result<void> {
+          listener.emplace(pipe_end, ledger_, first);
+          ASSIGN_OR_RETURN(const uint64_t n, listener->listen());
+          report_.n_acknowledged += n;
+          return {};
+        }));
+    check(*listener);
     return {};
   }
 

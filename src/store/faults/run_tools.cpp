@@ -1,7 +1,14 @@
 #include "store/faults/run_tools.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
+#include <thread>
 
 #include "base/fail.h"
 #include "base/file.h"
@@ -85,6 +92,35 @@ bool tell(const CrashOptions& options, CrashReport& report, uint64_t done) {
   if (!options.progress || options.progress(done, options.n)) return true;
   report.stopped = true;
   return false;
+}
+
+Result<void> kill_child(std::chrono::microseconds delay, CrashReport& report,
+                        const std::function<void(int)>& child,
+                        const std::function<Result<void>(int)>& listen) {
+  int ends[2];
+  if (pipe(ends) != 0) return fail(ErrorKind::kIo, "faults.pipe", "pipe: {}", std::strerror(errno));
+  const pid_t pid = fork();
+  if (pid < 0) return fail(ErrorKind::kIo, "faults.fork", "fork: {}", std::strerror(errno));
+  if (pid == 0) {
+    ::close(ends[0]);
+    child(ends[1]);
+    _exit(1);
+  }
+  ::close(ends[1]);
+  std::thread killer([pid, delay] {
+    std::this_thread::sleep_for(delay);
+    kill(pid, SIGKILL);
+  });
+  const Result<void> heard = listen(ends[0]);
+  killer.join();
+  ::close(ends[0]);
+  int status = 0;
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
+  if (!WIFSIGNALED(status)) {
+    add_failure(report,
+                fmt::format("kill {}: the child ended by itself with {}", report.n, WEXITSTATUS(status)));
+  }
+  return heard;
 }
 
 }  // namespace ruvltra

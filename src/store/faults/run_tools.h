@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,6 +42,12 @@ Result<void> empty_folder(const std::filesystem::path& folder);
 Result<std::string> read_whole(const std::filesystem::path& file);
 // Not synced.
 Result<void> write_whole(const std::filesystem::path& file, std::string_view bytes);
+// Runs child(write end of a pipe), which must not return, in a process of its own, and kills that after
+// `delay`; listen(read end) hears it until then. A child that ends by itself is a failure of the report.
+// Errors: faults.pipe, faults.fork, and those of listen.
+Result<void> kill_child(std::chrono::microseconds delay, CrashReport& report,
+                        const std::function<void(int)>& child,
+                        const std::function<Result<void>(int)>& listen);
 // Whether to go on.
 bool tell(const CrashOptions& options, CrashReport& report, uint64_t done);
 
