@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <map>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -40,6 +41,32 @@ struct Cost {
   std::string name;
   std::vector<double> ratios;  // tokens per second with, over without
   double median = 0, low = 0;  // and the lower end of its 95 % bootstrap interval
+};
+
+// Text that nobody taught before, and the fit to it, again and again until it goes.
+class BusyLearner {
+ public:
+  explicit BusyLearner(Sona& sona) {
+    const uint64_t before = sona.status().adapters.n_signals;
+    thread_ = std::thread([this, &sona] {
+      while (!stop_) {
+        std::string text;
+        for (int k = 0; k < 300; ++k) text += fmt::format("The {} of number {} went on. ", k, ++n_sentences_);
+        if (!sona.teach(text, kTaught) || !sona.learn(kTaught)) break;
+      }
+    });
+    while (sona.status().adapters.n_signals == before) std::this_thread::yield();
+  }
+  ~BusyLearner() {
+    stop_ = true;
+    thread_.join();
+  }
+
+ private:
+  static inline const Scope kTaught{.tenant = "taught", .session = {}};
+  static inline uint64_t n_sentences_ = 0;  // of one learner at a time
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
 };
 
 class SonaBench {
@@ -105,31 +132,20 @@ Result<void> SonaBench::publish_adapters() {
 Result<Cost> SonaBench::cost(const State& state) {
   Cost out;
   out.name = state.name;
-  std::atomic<bool> stop = false;
-  std::thread teacher;
-  if (state.learning) {
-    teacher = std::thread([&] {
-      for (int i = 0; !stop; ++i) {
-        std::string text;
-        for (int k = 0; k < 64; ++k) text += fmt::format("The {} of number {} went on. ", k, i * 64 + k);
-        if (!trial_.sona().teach(text, {.tenant = "taught", .session = {}})) break;
-        std::this_thread::sleep_for(std::chrono::milliseconds(20));
-      }
-    });
-  }
   Result<void> failed;
   for (int pair = -1; pair < options_.n_pairs && failed; ++pair) {  // the first one warms up
     double seconds[2] = {};
     for (int turn = 0; turn < 2 && failed; ++turn) {
       const bool with = (turn == 0) == (pair % 2 == 0);
+      std::optional<BusyLearner> learner;
+      if (with && state.learning) learner.emplace(trial_.sona());
       auto made = answer(with ? state : State{}, options_.n_tokens, "t0", std::string(kPrompt));
+      learner.reset();  // the answer without it is to be alone
       if (!made) failed = tl::unexpected<Error>(std::move(made.error()));
       if (made) seconds[with ? 1 : 0] = made->timings.generate_seconds;
     }
     if (pair >= 0 && failed) out.ratios.push_back(seconds[0] / seconds[1]);
   }
-  stop = true;
-  if (teacher.joinable()) teacher.join();
   RETURN_IF_ERROR(failed);
   std::vector<double> medians;
   std::mt19937 random(1);

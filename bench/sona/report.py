@@ -9,6 +9,7 @@ Exit code 0 only if all experiments passed. The plots are SVG files that need no
 import argparse
 import html
 import json
+import math
 import os
 import platform
 import subprocess
@@ -53,9 +54,21 @@ class Plot:
 
     @staticmethod
     def span(values):
+        """From one round number to another."""
         low, high = min(values), max(values)
-        room = 0.05 * (high - low) or 1
-        return low - room, high + room
+        step = Plot.step(low, high)
+        return math.floor(low / step) * step, math.ceil(high / step) * step
+
+    @staticmethod
+    def step(low, high):
+        rough = (high - low or 1) / 5
+        unit = 10 ** math.floor(math.log10(rough))
+        return next(unit * times for times in (1, 2, 5, 10) if unit * times >= rough)
+
+    @staticmethod
+    def ticks(low, high):
+        step = Plot.step(low, high)
+        return [round(low / step + i) * step for i in range(round((high - low) / step) + 1)]
 
     def x(self, value):
         return self.LEFT + (value - self.x0) / (self.x1 - self.x0) * (self.WIDTH - self.LEFT - self.RIGHT)
@@ -87,15 +100,14 @@ class Plot:
             return f'<text x="{x:.1f}" y="{y:.1f}" font-size="12" {extra}>{html.escape(str(words))}</text>'
         out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.WIDTH} {self.HEIGHT}" font-family="sans-serif">',
                '<rect width="100%" height="100%" fill="#ffffff"/>', text(self.LEFT, 22, self.title, 'font-weight="bold"')]
-        for i in range(6):
-            value = self.y0 + (self.y1 - self.y0) * i / 5
+        for value in self.ticks(self.y0, self.y1):
             at = self.y(value)
             out.append(f'<line x1="{self.LEFT}" y1="{at:.1f}" x2="{self.WIDTH - self.RIGHT}" y2="{at:.1f}" stroke="#e0e0e0"/>')
-            out.append(text(self.LEFT - 8, at + 4, f"{value:.3g}", 'text-anchor="end"'))
+            out.append(text(self.LEFT - 8, at + 4, f"{value:.6g}", 'text-anchor="end"'))
         if ticks is None:
-            ticks = [(self.x0 + (self.x1 - self.x0) * i / 5, None) for i in range(6)]
+            ticks = [(value, None) for value in self.ticks(self.x0, self.x1)]
         for value, name in ticks:
-            out.append(text(self.x(value), self.HEIGHT - self.BOTTOM + 18, f"{value:.3g}" if name is None else name,
+            out.append(text(self.x(value), self.HEIGHT - self.BOTTOM + 18, f"{value:.6g}" if name is None else name,
                             'text-anchor="middle"'))
         if self.y0 < 0 < self.y1:
             out.append(f'<line x1="{self.LEFT}" y1="{self.y(0):.1f}" x2="{self.WIDTH - self.RIGHT}" y2="{self.y(0):.1f}" '
