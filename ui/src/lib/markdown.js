@@ -13,7 +13,7 @@ const marked = new Marked({
   gfm: true,
   breaks: true,
   renderer: {
-    html: ({ text }) => escape(text),
+    html: ({ text, block }) => (block ? `<p>${escape(text)}</p>` : escape(text)),
     link(token) {
       const inner = this.parser.parseInline(token.tokens);
       return SAFE_LINK.test(token.href) ? `<a href="${escape(token.href)}">${inner}</a>` : inner;
@@ -47,6 +47,8 @@ const ALLOWED = {
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   ALLOWED_URI_REGEXP: SAFE_LINK,
+  // Every other attribute would have to look like a link.
+  ADD_URI_SAFE_ATTR: ['align', 'aria-label', 'start', 'tabindex', 'type'],
 };
 
 DOMPurify.addHook('afterSanitizeAttributes', (node) => {

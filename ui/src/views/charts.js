@@ -26,14 +26,14 @@ function options({ series, ticks, range, time, points, width, onIndex }) {
   const font = `11px ${css.getPropertyValue('--font').trim()}`;
   const axis = { stroke: color('--muted'), font, ticks: { show: false }, grid: { stroke: color('--line'), width: 1 } };
   return {
-    width, height: HEIGHT, padding: [8, 4, 0, 0], legend: { show: false },
+    width, height: HEIGHT, padding: [8, 18, 0, 0], legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
     scales: { x: { time }, y: { range: range ?? ((_, min, max) => [Math.min(0, min ?? 0), max > 0 ? max * 1.15 : 1]) } },
     axes: [
       { ...axis, grid: { show: false }, space: 70, size: 26,
         values: (_, at) => at.map((v) => (time ? new Date(v * 1000).toLocaleTimeString('en', { hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false })
           : Number.isInteger(v) ? v : '')) },
-      { ...axis, size: 52, space: 34, values: (_, at) => at.map(ticks) },
+      { ...axis, size: 52, space: 28, values: (_, at) => at.map((v) => (v === 0 ? '0' : ticks(v))) },
     ],
     series: [{}, ...series.map(({ strength = 1, fill, dash, step }) => {
       const stroke = strength === 1 ? color('--accent') : color(`--series-${strength}`);
@@ -55,10 +55,11 @@ export function Plot({ title, note, series, data, show, ticks = show, range, tim
   const [index, setIndex] = useState(null);
   const theme = useTheme();
   useEffect(() => {
-    const width = () => Math.max(200, Math.floor(box.current.clientWidth));
-    plot.current = new uPlot(options({ series, ticks, range, time, points, width: width(), onIndex: setIndex }), data, box.current);
+    const element = box.current;
+    const width = () => Math.max(200, Math.floor(element.clientWidth));
+    plot.current = new uPlot(options({ series, ticks, range, time, points, width: width(), onIndex: setIndex }), data, element);
     const resize = new ResizeObserver(() => plot.current.setSize({ width: width(), height: HEIGHT }));
-    resize.observe(box.current);
+    resize.observe(element);
     return () => { resize.disconnect(); plot.current.destroy(); };
   }, [theme]);
   useEffect(() => plot.current.setData(data), [data]);

@@ -34,7 +34,7 @@ function Welcome({ onSent }) {
 function useFollow(ref, id, signature) {
   const [away, setAway] = useState(false);
   const follows = useRef(true);
-  const toEnd = () => { ref.current.scrollTop = ref.current.scrollHeight; };
+  const toEnd = () => { if (ref.current) ref.current.scrollTop = ref.current.scrollHeight; };
   const onScroll = () => {
     const { scrollTop, scrollHeight, clientHeight } = ref.current;
     follows.current = scrollHeight - scrollTop - clientHeight < 60;

@@ -38,7 +38,7 @@ function Plots({ history }) {
     return {
       tokens: [x, column((p) => p.generated), column((p) => p.prompt)], ttft: three('ttft'), gap: three('gap'),
       queue: [x, column((p) => p.running), column((p) => p.waiting)], kv: [x, column((p) => p.kv)],
-      cached: [x, column((p) => p.cached)], accepted: [x, column((p) => p.accepted)], memory: [x, column((p) => p.memory)],
+      cached: [x, column((p) => p.cached)], accepted: [x, column((p) => p.accepted)], memory: [x, column((p) => p.memory / 2 ** 20)],
     };
   }, [history]);
   return html`<div class="plots">
@@ -49,7 +49,7 @@ function Plots({ history }) {
     <${Plot} title="KV pages in use" series=${[{ label: 'in use', fill: true }]} data=${data.kv} show=${shareText} range=${fraction} />
     <${Plot} title="Prompt tokens from the cache" series=${[{ label: 'hits', fill: true }]} data=${data.cached} show=${shareText} range=${fraction} />
     <${Plot} title="Draft tokens accepted" series=${[{ label: 'accepted', fill: true }]} data=${data.accepted} show=${shareText} range=${fraction} />
-    <${Plot} title="Memory" series=${[{ label: 'resident', fill: true }]} data=${data.memory} show=${(v) => bytes(v ?? NaN)} />
+    <${Plot} title="Memory" series=${[{ label: 'resident', fill: true }]} data=${data.memory} show=${(v) => bytes(v * 2 ** 20)} ticks=${(v) => `${count(v)} MiB`} />
   </div>`;
 }
 
@@ -84,7 +84,7 @@ export function Dashboard() {
   return html`<div class="page"><div class="page-column wide">
     ${state === 'lost' && html`<p class="error-card" role="alert">${message ?? 'The stream ended.'} Connecting again.</p>`}
     ${!now ? html`<p class="empty"><span class="pulse" /> Waiting for the first figures</p>` : html`
-      <p class="lead">${now.model.name || now.model.id}<span class="muted"> · ${now.model.quant} · ${short(now.model.n_params)} parameters · context ${count(now.model.n_ctx)}</span></p>
+      <p class="lead">${now.model.name || now.model.id}<span class="muted"><span class="separator"> · </span>${now.model.quant} · ${short(now.model.n_params)} parameters · context ${count(now.model.n_ctx)}</span></p>
       <${Tiles} now=${now} /><${Plots} history=${history} />
       ${map && html`<${KvMap} map=${map} />`}<${Requests} />`}
   </div></div>`;

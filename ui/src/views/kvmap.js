@@ -14,8 +14,9 @@ function draw(canvas, map) {
   const perCell = Math.ceil(map.total / MAX_CELLS);
   const cells = Math.ceil(map.total / perCell);
   const width = canvas.parentElement.clientWidth;
-  const size = Math.max(6, Math.min(16, Math.floor(Math.sqrt((width * 150) / cells))));
-  const columns = Math.max(1, Math.floor(width / size));
+  const wanted = Math.max(6, Math.min(16, Math.sqrt((width * 150) / cells)));
+  const columns = Math.max(1, Math.floor(width / wanted));
+  const size = width / columns;
   const rows = Math.ceil(cells / columns);
   const scale = devicePixelRatio;
   canvas.width = columns * size * scale;
@@ -42,14 +43,15 @@ export function KvMap({ map }) {
   const canvas = useRef();
   const theme = useStore(settings).theme + isDark();
   useEffect(() => {
-    const again = () => draw(canvas.current, map);
+    const element = canvas.current;
+    const again = () => draw(element, map);
     again();
     addEventListener('resize', again);
     return () => removeEventListener('resize', again);
   }, [map, theme]);
   const used = map.total - map.free;
   const perCell = Math.ceil(map.total / MAX_CELLS);
-  return html`<section class="card kv"><header><h3>KV cache</h3><p class="muted numbers">${count(used)} of ${count(map.total)} pages,
+  return html`<section class="card kv"><header><h3>KV cache</h3><p class="muted numbers">${count(used)} of ${count(map.total)} pages,${' '}
       ${bytes(used * map.page_bytes)} of ${bytes(map.total * map.page_bytes)}</p></header>
     <div class="kv-box"><canvas ref=${canvas} role="img" aria-label=${KINDS.map(([kind]) => `${map[kind]} ${kind}`).join(', ')} /></div>
     <ul class="kv-key">${KINDS.map(([kind]) => html`<li><span class=${`cell ${kind}`} />${kind}<b class="numbers">${count(map[kind])}</b></li>`)}</ul>

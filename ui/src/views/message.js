@@ -99,7 +99,7 @@ function Countdown({ until }) {
 /** What happens before the first word. */
 function Waiting({ state }) {
   if (state.phase === 'retry') {
-    return html`<p class="waiting" role="status">${state.reason} Trying again in <${Countdown} until=${state.retryAt} /></p>`;
+    return html`<p class="waiting" role="status"><span class="pulse" /><span>${state.reason} Trying again in <${Countdown} until=${state.retryAt} /></span></p>`;
   }
   if (state.phase === 'loading') return html`<p class="waiting" role="status"><span class="pulse" />Waiting for the model to be ready</p>`;
   const { progress } = state;
@@ -132,12 +132,12 @@ function Figures({ node, state }) {
 
 function AnswerActions({ conversation, node, last, busy, onCorrect }) {
   const { info } = node;
-  const known = Boolean(info.request_id);
+  const known = Boolean(info.request_id && node.content);
   const more = last && node.content && (info.stopped || info.error || info.finish_reason === 'length');
   const pressed = (value) => String(info.rating === value);
   return html`
     <${Versions} conversation=${conversation} node=${node} disabled=${busy} />
-    <${Copy} text=${node.content} />
+    ${node.content && html`<${Copy} text=${node.content} />`}
     <${IconButton} icon="refresh" size="16" label="Another answer" disabled=${busy} onClick=${() => regenerate(conversation, node)} />
     ${more && html`<${IconButton} icon="forward" size="16" label="Continue" disabled=${busy} onClick=${() => continueAnswer(conversation, node)} />`}
     ${known && html`

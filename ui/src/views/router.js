@@ -16,10 +16,10 @@ function Neighbours({ evidence }) {
   const [w, h, pad] = [320, 220, 34];
   const low = Math.max(0, Math.min(...evidence.map((e) => e.similarity)) - 0.05);
   const x = (similarity) => pad + (w - pad - 12) * (similarity - low) / (1 - low || 1);
-  const y = (quality) => h - pad - (h - pad - 12) * quality;
+  const y = (quality) => h - pad - (h - pad - 26) * quality;
   return html`<svg class="neighbours" viewBox=${`0 0 ${w} ${h}`} role="img" aria-label="Past tasks by similarity and quality">
     ${[0, 0.5, 1].map((q) => html`<g><line x1=${pad} x2=${w - 8} y1=${y(q)} y2=${y(q)} /><text x=${pad - 8} y=${y(q) + 3.5} text-anchor="end">${q}</text></g>`)}
-    <text x=${pad} y=${h - 10}>${fixed(low)}</text><text x=${w - 8} y=${h - 10} text-anchor="end">similarity 1</text><text x="4" y="8" class="axis">quality</text>
+    <text x=${pad} y=${h - 10}>${fixed(low)}</text><text x=${w - 8} y=${h - 10} text-anchor="end">similarity 1</text><text x="0" y="8">quality</text>
     ${evidence.filter((e) => Number.isFinite(e.quality)).map((e) => html`<circle cx=${x(e.similarity)} cy=${y(e.quality)} r=${Math.min(13, 4 + 1.6 * Math.sqrt(e.n ?? 1))}>
       <title>${e.agent}: similarity ${fixed(e.similarity)}, quality ${fixed(e.quality)}, ${e.n} outcomes</title></circle>`)}
   </svg>`;
