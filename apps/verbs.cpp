@@ -5,6 +5,7 @@ namespace ruvltra {
 // In the order of `ruvltra --help`.
 void add_all_verbs(Program& program) {
   add_run_verb(program);
+  add_serve_verb(program);
   add_quantize_verb(program);
   add_synth_verb(program);
   add_show_verb(program);

@@ -72,6 +72,7 @@ void add_doctor_verb(Program& program);
 void add_route_verb(Program& program);
 void add_agents_verb(Program& program);
 void add_sona_verb(Program& program);
+void add_serve_verb(Program& program);
 
 void add_all_verbs(Program& program);
 

@@ -70,8 +70,10 @@ class MediumModel {
 
   // Text to token ids; control tokens are recognised only if asked for. Error: tokenizer.invalid_utf8.
   Result<std::vector<TokenId>> tokenize(std::string_view text, bool parse_control = false) const;
-  // The prompt the model's chat template makes of the messages. Errors: template.*; model.no_template.
-  Result<std::vector<TokenId>> tokenize(std::span<const ChatMessage> messages) const;
+  // The prompt the model's chat template makes of the messages, and of `tools`, the JSON text of an array of
+  // OpenAI tool objects. Errors: template.*; model.no_template; json.*; request.tools.
+  Result<std::vector<TokenId>> tokenize(std::span<const ChatMessage> messages,
+                                        std::string_view tools = {}) const;
   // The text of these tokens, without control tokens; valid UTF-8. Error: request.token.
   Result<std::string> detokenize(std::span<const TokenId> tokens) const;
   // The bytes of one token, control tokens included: not UTF-8 where it is part of a code point. Empty for an
@@ -98,6 +100,12 @@ class MediumModel {
   // (n_tokens x n_vocab x 4 bytes are not there), memory.exhausted, engine.stopped.
   Result<Logits> forward(std::span<const TokenId> tokens, std::span<const int> positions = {},
                          const std::optional<Scope>& learned = {});
+
+  // What the model, or what it has learned, makes of each token given those before: (tokens.size() - 1)
+  // log-probabilities of tokens 1, 2, ..., each with the n_top likeliest at its place. Of a fresh sequence, a
+  // step's rows at a time. Errors: as forward(), but the memory; request.n_top (0..20).
+  Result<std::vector<Sampled>> score(std::span<const TokenId> tokens, int n_top = 0,
+                                     const std::optional<Scope>& learned = {});
 
   // The residual stream after `layer` (-1: the last one), pooled over the text: (d_model), not normalised.
   // Layers after it are not computed. Errors: as forward(); request.layer.

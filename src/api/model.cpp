@@ -8,6 +8,7 @@
 #include "api/sona_parts.h"
 #include "base/fail.h"
 #include "base/utf8.h"
+#include "engine/sampler.h"
 #include "model/memory.h"
 
 namespace ruvltra {
@@ -76,8 +77,12 @@ Result<std::vector<TokenId>> MediumModel::tokenize(std::string_view text, bool p
   return impl_->parts->tokenizer.encode(text, parse_control ? Recognise::kAll : Recognise::kUserDefined);
 }
 
-Result<std::vector<TokenId>> MediumModel::tokenize(std::span<const ChatMessage> messages) const {
-  return impl_->parts->tokens_of(messages);
+Result<std::vector<TokenId>> MediumModel::tokenize(std::span<const ChatMessage> messages,
+                                                   std::string_view tools) const {
+  if (tools.empty()) return impl_->parts->tokens_of(messages);
+  ASSIGN_OR_RETURN(const Json objects, parse_json(tools, "tools"));
+  if (!objects.is_array()) return refuse("request.tools", "tools: expected a JSON array");
+  return impl_->parts->tokens_of(messages, objects);
 }
 
 Result<std::string> MediumModel::detokenize(std::span<const TokenId> tokens) const {
@@ -174,6 +179,57 @@ Result<Logits> MediumModel::forward(std::span<const TokenId> tokens, std::span<c
       },
       [](size_t, size_t) {}, adapter.view.get()));
   return logits;
+}
+
+Result<std::vector<Sampled>> MediumModel::score(std::span<const TokenId> tokens, int n_top,
+                                                const std::optional<Scope>& learned) {
+  RETURN_IF_ERROR(impl_->check_tokens(tokens));
+  if (n_top < 0 || n_top > 20) return refuse("request.n_top", "n_top: expected 0..20, found {}", n_top);
+  ModelParts& parts = *impl_->parts;
+  const size_t n_vocab = parts.weights.shape.n_vocab;
+  PinnedGeneration adapter;
+  if (learned) {
+    Treatment treatment;
+    treatment.tenant = learned->tenant;
+    treatment.session = learned->session;
+    ASSIGN_OR_RETURN(adapter, parts.adapters.pin(treatment, {}));
+  }
+  // The likeliest token is always among those asked for: its log-probability gives everybody's.
+  SamplingParams likeliest;
+  likeliest.temperature = 0;
+  likeliest.n_logprobs = std::max(n_top, 1);
+  likeliest.seed = 0;
+  ASSIGN_OR_RETURN(Sampler sampler,
+                   Sampler::create(likeliest, n_vocab, unused_tokens(parts.tokenizer, n_vocab)));
+  std::vector<Sampled> scores;
+  scores.reserve(tokens.size() - 1);
+  std::vector<float> logits(std::min(tokens.size(), parts.loop->piece_rows()) * n_vocab);
+  std::optional<Error> failed;
+  RETURN_IF_ERROR(fresh_pass(
+      parts, tokens, parts.weights.shape.n_layers, SingleSequence::Rows::kAll,
+      [&](StepInput& in, size_t) {
+        return StepOutput{.logits = std::span(logits).subspan(0, in.n_tokens() * n_vocab)};
+      },
+      [&](size_t begin, size_t n) {
+        for (size_t i = 0; i < n && begin + i + 1 < tokens.size() && !failed; ++i) {
+          const auto row = std::span<const float>(logits).subspan(i * n_vocab, n_vocab);
+          auto best = sampler.sample_with(row, 0);
+          if (!best) {
+            failed = std::move(best.error());
+            return;
+          }
+          const TokenId token = tokens[begin + i + 1];
+          const auto of = [&](TokenId id) { return static_cast<double>(row[static_cast<size_t>(id)]); };
+          Sampled score;
+          score.token = token;
+          score.logprob = best->logprob + (of(token) - of(best->token));
+          if (n_top > 0) score.top = std::move(best->top);
+          scores.push_back(std::move(score));
+        }
+      },
+      adapter.view.get()));
+  if (failed) return tl::unexpected<Error>(std::move(*failed));
+  return scores;
 }
 
 Result<std::vector<float>> MediumModel::embed(std::span<const TokenId> tokens, int layer, Pooling pooling) {

@@ -148,7 +148,8 @@ Result<PinnedGeneration> AdapterSource::pin(const Treatment& treatment,
               "adapter: expected a kept generation, found {}, and nothing is learned here", *number);
 }
 
-Result<std::vector<TokenId>> ModelParts::tokens_of(std::span<const ChatMessage> messages) const {
+Result<std::vector<TokenId>> ModelParts::tokens_of(std::span<const ChatMessage> messages,
+                                                   const Json& tools) const {
   if (!chat_template) return tl::unexpected<Error>(chat_template.error());
   if (!*chat_template) {
     return fail(ErrorKind::kUsage, "model.no_template",
@@ -156,7 +157,7 @@ Result<std::vector<TokenId>> ModelParts::tokens_of(std::span<const ChatMessage> 
   }
   if (messages.empty())
     return fail(ErrorKind::kUsage, "request.empty_prompt", "messages: expected at least one, found none");
-  ASSIGN_OR_RETURN(const auto runs, (*chat_template)->render(messages, Json(), true));
+  ASSIGN_OR_RETURN(const auto runs, (*chat_template)->render(messages, tools, true));
   return tokenizer.encode(runs);
 }
 

@@ -66,7 +66,9 @@ struct ModelParts {
   // Text is continued as it is, messages pass through the template. Errors: tokenizer.*, template.*,
   // model.no_template (usage).
   Result<std::vector<TokenId>> tokens_of(const Prompt& prompt) const;
-  Result<std::vector<TokenId>> tokens_of(std::span<const ChatMessage> messages) const;
+  // tools: an array, or null.
+  Result<std::vector<TokenId>> tokens_of(std::span<const ChatMessage> messages,
+                                         const Json& tools = Json()) const;
 };
 
 }  // namespace ruvltra

@@ -1,0 +1,33 @@
+// The messages and tools of a chat request, in OpenAI's form.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/json.h"
+#include "ruvltra/error.h"
+#include "ruvltra/types.h"
+
+namespace ruvltra {
+
+// Contents may be a string, null or an array of text parts. Error: request.field, naming messages[i].
+Result<std::vector<ChatMessage>> read_messages(const Json& body);
+// The text of a content; parts of other types are an error.
+Result<std::string> read_content(const Json& content, std::string_view name);
+
+struct ToolChoice {
+  enum class Kind { kNone, kAuto, kRequired, kNamed } kind = Kind::kAuto;
+  std::string name;
+};
+// The tools as a JSON array for the template, empty if there are none or tool_choice is none.
+struct Tools {
+  std::string json;
+  std::vector<Json> functions;  // {name, description, parameters}
+  ToolChoice choice;
+  bool parallel = true;
+};
+Result<Tools> read_tools(const Json& body);
+// Errors for the forms of output that are asked for and not there.
+Result<void> check_response_format(const Json& body);
+
+}  // namespace ruvltra
