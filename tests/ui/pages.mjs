@@ -1,6 +1,6 @@
 // Dashboard, router and SONA with the figures of a server that has worked and learned; phone and colours.
 import assert from 'node:assert/strict';
-import { finished, getJson, lastAnswer, send } from './chat.mjs';
+import { endless, finished, getJson, lastAnswer, send } from './chat.mjs';
 import { check, noSidewaysScroll, order, shoot, until, visitor } from './harness.mjs';
 
 const post = async (path, body) => {
@@ -20,7 +20,7 @@ export async function pageChecks() {
     await tile('Running').waitFor();
     const busy = new AbortController();
     const running = fetch(`${order.open}/v1/chat/completions`, { method: 'POST', signal: busy.signal, body: JSON.stringify({
-      model: 'ruvltra-base', max_tokens: 1900, temperature: 1, logit_bias: {}, messages: [{ role: 'user', content: 'Tell me a long story about a ship.' }], stream: true }) })
+      model: 'ruvltra-base', max_tokens: 1900, n: 8, logit_bias: await endless(), messages: [{ role: 'user', content: 'Tell me a long story about a ship.' }], stream: true }) })
       .then((reply) => reply.text());
     const row = page.locator('.requests tbody tr', { hasText: 'story about a ship' });
     await row.waitFor();

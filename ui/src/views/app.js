@@ -38,7 +38,7 @@ function Banner() {
   const text = {
     loading: 'The model is loading. You can write already; your message goes out when it is ready.',
     draining: 'The server is shutting down.',
-    busy: message,
+    busy: `The server is busy: ${message}.`,
     unreachable: `The server cannot be reached. Trying again in ${Math.max(0, Math.ceil((nextTry - Date.now()) / 1000))} s.`,
   }[state];
   if (!text) return null;
