@@ -76,7 +76,11 @@ export async function chatChecks() {
 
   await check('continue goes on from the last token', async () => {
     const before = first.replace(/\s+/g, ' ').trim();
-    await lastAnswer(page).getByRole('button', { name: 'Continue' }).click();
+    const raw = await page.evaluate(() => navigator.clipboard.readText());
+    const [request] = await Promise.all([page.waitForRequest('**/v1/completions'), lastAnswer(page).getByRole('button', { name: 'Continue' }).click()]);
+    const reply = await fetch(`${order.open}/detokenize`, { method: 'POST', body: JSON.stringify({ tokens: request.postDataJSON().prompt }) });
+    const { content } = await reply.json();
+    assert.ok(content.includes(STORY) && content.endsWith(raw), `the prompt is the dialogue so far, found ${content}`);
     const after = (await finished(page)).replace(/\s+/g, ' ').trim();
     assert.ok(after.startsWith(before) && after.length > before.length + 20, `${before} -> ${after}`);
     first = await finished(page);

@@ -186,7 +186,7 @@ export async function continueAnswer(conversation, node) {
 /** Tells the server how good an answer was: quality 1 or 0. */
 export async function rate(conversation, node, good) {
   try {
-    await postJson('/v1/feedback', { request_id: node.info.request_id, quality: good ? 1 : 0, feedback_id: newId() });
+    await postJson('/v1/feedback', { request_id: node.info.request_id, session_id: conversation.id, quality: good ? 1 : 0, feedback_id: newId() });
     node.info.rating = good ? 1 : 0;
     changed(conversation, true);
     say(good ? 'Thank you. More like this.' : 'Thank you. Noted.');
@@ -198,7 +198,7 @@ export async function rate(conversation, node, good) {
 /** Tells the server what the answer should have been, and goes on with that text in its place. */
 export async function correct(conversation, node, text) {
   try {
-    await postJson('/v1/feedback', { request_id: node.info.request_id, correction: text, feedback_id: newId() });
+    await postJson('/v1/feedback', { request_id: node.info.request_id, session_id: conversation.id, correction: text, feedback_id: newId() });
     addNode(conversation, node.parent, 'assistant', text, { corrected: true });
     changed(conversation, true);
     say('Thank you. The correction was recorded.');

@@ -28,7 +28,8 @@ function options({ series, ticks, range, time, points, width, onIndex }) {
   return {
     width, height: HEIGHT, padding: [8, 18, 0, 0], legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
-    scales: { x: { time }, y: { range: range ?? ((_, min, max) => [Math.min(0, min ?? 0), max > 0 ? max * 1.15 : 1]) } },
+    // A young history stands at the right of a minute, not stretched over the width.
+    scales: { x: { time, range: time ? (_, min, max) => [Math.min(min, max - 60), max] : undefined }, y: { range: range ?? ((_, min, max) => [Math.min(0, min ?? 0), max > 0 ? max * 1.15 : 1]) } },
     axes: [
       { ...axis, grid: { show: false }, space: 70, size: 26,
         values: (_, at) => at.map((v) => (time ? new Date(v * 1000).toLocaleTimeString('en', { hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false })

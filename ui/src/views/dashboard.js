@@ -18,7 +18,7 @@ function Tiles({ now }) {
     <${Tile} label="Tokens a second" value=${rate(rates.generated_per_second)} note=${`${short(tokens.generated_total)} so far`} />
     <${Tile} label="First token" value=${duration(latency.ttft_ms.p50 ?? NaN)} note=${`p99 ${duration(latency.ttft_ms.p99 ?? NaN)}`} />
     <${Tile} label="KV cache" value=${percent((kv.total - kv.free) / kv.total)} note=${`${count(kv.total)} pages`} />
-    <${Tile} label="From the cache" value=${percent(tokens.cached_total / tokens.prompt_total)} note=${`of ${short(tokens.prompt_total)} prompt tokens`} />
+    <${Tile} label="From the cache" value=${percent(tokens.cached_total / tokens.prompt_total)} note=${`of ${short(tokens.prompt_total)} tokens`} />
     <${Tile} label="Memory" value=${bytes(memory.rss_bytes)} note=${`up ${duration(1000 * now.uptime_s)}`} />
   </div>`;
 }

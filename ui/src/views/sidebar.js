@@ -1,5 +1,5 @@
 // Conversations and pages; on a phone a drawer over the page.
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { dayGroup } from '../lib/format.js';
 import { html } from '../lib/html.js';
 import { useStore } from '../lib/store.js';
@@ -49,23 +49,28 @@ function Status() {
   return html`<span class="status" role="status"><span class=${`dot ${state}`} /><span class="clip">${text}</span></span>`;
 }
 
-export function Sidebar({ route, go, onSearch, onSettings, onHide }) {
+// The library changes with every piece of an answer, the list hardly ever: the same markup is skipped by Preact.
+function List({ route, go }) {
   useStore(library);
   const states = useStore(live);
+  const shown = search('').map((conversation) => ({ conversation, day: dayGroup(conversation.updated) }));
+  const busy = Object.keys(states).join();
+  const signature = shown.map(({ conversation: c, day }) => `${c.id}${c.title}${day}`).join('\n');
+  return useMemo(() => html`<ul>${shown.map(({ conversation: c, day }, i) => html`
+    ${day !== shown[i - 1]?.day && html`<li class="day" key=${day}>${day}</li>`}
+    <${Row} key=${c.id} conversation=${c} go=${go} busy=${Boolean(states[c.id])} active=${route.page === 'chat' && route.id === c.id} />`)}</ul>`,
+  [signature, busy, route.page, route.id]);
+}
+
+export function Sidebar({ route, go, onSearch, onSettings, onHide }) {
   const { theme } = useStore(settings);
   const [nextTheme, icon, label] = THEMES[theme] ?? THEMES.auto;
-  let group = '';
   return html`<nav class="sidebar" aria-label="Conversations and pages">
     <div class="brand"><${Mark} /><a href="#/" class="wordmark">ruvltra</a>
       <${IconButton} icon="panel" label="Hide the side bar" onClick=${onHide} /></div>
     <a class="nav primary-nav" href="#/"><${Icon} name="plus" />New chat</a>
     <button type="button" class="nav" onClick=${onSearch}><${Icon} name="search" />Search<kbd>${shortcut}</kbd></button>
-    <div class="list"><ul>${search('').map((c) => {
-      const day = dayGroup(c.updated);
-      const head = day !== group && html`<li class="day" key=${day}>${day}</li>`;
-      group = day;
-      return html`${head}<${Row} key=${c.id} conversation=${c} go=${go} busy=${Boolean(states[c.id])} active=${route.page === 'chat' && route.id === c.id} />`;
-    })}</ul></div>
+    <div class="list"><${List} route=${route} go=${go} /></div>
     <div class="pages">${PAGES.map(([href, name, text]) => html`<a class=${`nav ${`#/${route.page}` === href ? 'active' : ''}`} href=${href}
       aria-current=${`#/${route.page}` === href ? 'page' : undefined}><${Icon} name=${name} />${text}</a>`)}</div>
     <div class="foot"><${Status} />

@@ -44,7 +44,7 @@ function Refused({ rejected }) {
 
 function Curve({ reports }) {
   const data = useMemo(() => {
-    const measured = reports.filter((r) => Number.isFinite(r.nll_before) && Number.isFinite(r.nll_after));
+    const measured = reports.filter((r) => Number.isFinite(r.nll_before) && Number.isFinite(r.nll_after)).reverse();  // come newest first
     return [measured.map((_, i) => i + 1), measured.map((r) => r.nll_after), measured.map((r) => r.nll_before)];
   }, [reports]);
   if (data[0].length < 1) return null;
@@ -87,7 +87,7 @@ function Generations({ adapters }) {
 }
 
 function Reports({ reports }) {
-  const refused = reports.filter((r) => !r.accepted).slice(-8).reverse();
+  const refused = reports.filter((r) => !r.accepted).slice(0, 8);
   if (refused.length === 0) return null;
   return html`<section class="card"><header><h3>Lately refused</h3></header><ul class="refusals">${refused.map((r) => html`
     <li><b>${r.reason}</b><span class="muted">${r.detail}</span><small class="muted">${r.loop}${r.time ? `, ${when(r.time)}` : ''}</small></li>`)}</ul></section>`;
