@@ -705,6 +705,19 @@ class Text(HttpCase):
         for i in range(3):
             self.assertNotEqual(alone[2][i], alone[2][(i + 1) % 3])
 
+    def test_an_answer_that_begins_before_all_of_it_is_asked(self):
+        # 64 prompts: the first are being answered while the others are on their way to the engine.
+        order = {"prompt": [f"Fox {i}" for i in range(64)], "max_tokens": 2, "seed": 1, "logit_bias": self.endless()}
+        first = self.server.post("/v1/completions", order)["choices"]
+        self.assertEqual([one["index"] for one in first], list(range(64)))
+        for _ in range(10):
+            self.assertEqual(self.server.post("/v1/completions", order)["choices"], first)
+            chunks = self.server.events("/v1/completions", {**order, "stream": True})[:-1]
+            texts = [""] * 64
+            for chunk in chunks:
+                texts[chunk["choices"][0]["index"]] += chunk["choices"][0]["text"]
+            self.assertEqual(texts, [one["text"] for one in first])
+
     def test_a_stop_string_is_never_told_in_part(self):
         whole = self.text(self.drawn(max_tokens=80))
         pieces = [one["piece"] for one in self.server.post("/tokenize", {"content": whole, "with_pieces": True})["tokens"]]
@@ -920,6 +933,16 @@ class Limits(HttpCase):
         second.close()
         self.becomes_idle()
         server.wait(lambda: server.call("GET", "/ready").status == 200, 1)
+
+    def test_an_answer_that_takes_too_long_is_ended(self):
+        self.start("slow", "--parallel", "16", "--threads", "1", "--request-timeout", "1")
+        order = self.drawn(n=16, max_tokens=1900, logprobs=True, top_logprobs=20, stream=True)
+        last = [c for c in self.server.events("/v1/chat/completions", order)[:-1] if c["choices"][0]["finish_reason"]]
+        self.assertEqual(len(last), 16)
+        self.assertEqual({chunk["choices"][0]["finish_reason"] for chunk in last}, {"length"})
+        self.assertTrue(all(chunk["ruvltra"]["timeout"] for chunk in last))
+        self.assertLess(max(chunk["timings"]["predicted_n"] for chunk in last), 1900)
+        self.becomes_idle()
 
     def test_no_page_and_any_model_name(self):
         server = self.start("bare", "--no-ui", "--alias", "*")
