@@ -644,17 +644,20 @@ class Rules(HttpCase):
                 answer = self.server.call(method, path, headers={"Origin": origin})
                 self.error(answer, 403, "origin_not_allowed")
                 self.assertIsNone(answer.headers["Access-Control-Allow-Origin"])
-        asked = {"Origin": listed, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+        asked = {"Origin": listed, "Access-Control-Request-Method": "POST",
+                 "Access-Control-Request-Headers": "authorization,x-stainless-lang"}
         preflight = self.server.call("OPTIONS", "/v1/chat/completions", headers=asked)
         self.assertEqual(preflight.status, 204)
         self.assertEqual(preflight.headers["Access-Control-Allow-Origin"], listed)
         self.assertIn("POST", preflight.headers["Access-Control-Allow-Methods"])
-        self.assertIn("authorization", preflight.headers["Access-Control-Allow-Headers"].lower())
+        self.assertIn("authorization,x-stainless-lang", preflight.headers["Access-Control-Allow-Headers"])
         self.assertIn("Origin", preflight.headers["Vary"])
         connection = self.server.connection()
         connection.request("POST", "/v1/chat/completions", encoded(self.drawn(stream=True)), {"Origin": listed})
         self.assertEqual(connection.getresponse().headers["Access-Control-Allow-Origin"], listed)
         connection.close()
+        refusal = self.server.call("GET", "/nope", headers={"Origin": listed})
+        self.assertEqual(refusal.headers["Access-Control-Allow-Origin"], listed, "a page can read why")
         self.assertIsNone(self.server.call("GET", "/v1/models").headers["Access-Control-Allow-Origin"])
 
     def test_profiles_and_aliases(self):
@@ -883,7 +886,7 @@ class Limits(HttpCase):
 
     def start(self, name, *words):
         server = Server(name, *words)
-        self.addCleanup(lambda: server.process.poll() is None and server.stop())
+        self.addCleanup(server.stop)
         self.server = server
         return server
 

@@ -104,7 +104,8 @@ class Server:
 
     def stop(self, how=signal.SIGTERM):
         """Its exit code, None if it had to be killed."""
-        self.process.send_signal(how)
+        if self.process.poll() is None:
+            self.process.send_signal(how)
         try:
             code = self.process.wait(30)
         except subprocess.TimeoutExpired:

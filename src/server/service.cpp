@@ -240,10 +240,21 @@ RequestId Service::request_of(std::string_view response_id) const {
   return id;
 }
 
+// For pages of --cors-origin: that they may read the answer, a refusal as well.
+std::vector<HttpHeader> Service::cors_headers(const HttpRequest& request) const {
+  const std::string origin(request.header("origin"));
+  const auto& listed = options_.cors_origins;
+  if (origin.empty() || std::find(listed.begin(), listed.end(), origin) == listed.end()) return {};
+  return {{"Access-Control-Allow-Origin", origin},
+          {"Access-Control-Expose-Headers", "X-Request-Id, Retry-After, Mcp-Session-Id"},
+          {"Vary", "Origin"}};
+}
+
 bool Service::screen(const HttpRequest& head, HttpResponse& refusal) {
   const ErrorShape shape = shape_of(head.path);
   const auto refuse = [&](int status, std::string_view message, std::string_view code,
                           std::vector<HttpHeader> headers = {}) {
+    for (HttpHeader& header : cors_headers(head)) headers.push_back(std::move(header));
     refusal = {.status = status,
                .body = error_document(status, message, code, "", shape),
                .headers = std::move(headers)};
@@ -273,11 +284,7 @@ bool Service::screen(const HttpRequest& head, HttpResponse& refusal) {
 
 void Service::handle(std::shared_ptr<Exchange> exchange) {
   const HttpRequest& request = exchange->request();
-  std::vector<HttpHeader> cors;
-  const std::string origin(request.header("origin"));
-  if (!origin.empty() && std::find(options_.cors_origins.begin(), options_.cors_origins.end(), origin) !=
-                             options_.cors_origins.end())
-    cors = {{"Access-Control-Allow-Origin", origin}, {"Vary", "Origin"}};
+  std::vector<HttpHeader> cors = cors_headers(request);
   Found found = find_route(request);
   if (request.method == "OPTIONS") {
     const std::string allowed = found.allowed.empty() ? "OPTIONS" : found.allowed + ", OPTIONS";
@@ -285,7 +292,10 @@ void Service::handle(std::shared_ptr<Exchange> exchange) {
     if (!cors.empty()) {
       headers.insert(headers.end(), cors.begin(), cors.end());
       headers.push_back({"Access-Control-Allow-Methods", allowed});
-      headers.push_back({"Access-Control-Allow-Headers", "Authorization, Content-Type, X-Api-Key"});
+      // Clients name their versions and more in headers of their own.
+      const std::string_view asked = request.header("access-control-request-headers");
+      headers.push_back({"Access-Control-Allow-Headers",
+                         std::string(asked.empty() ? "Authorization, Content-Type, X-Api-Key" : asked)});
       headers.push_back({"Access-Control-Max-Age", "600"});
     }
     return exchange->respond({.status = 204, .headers = std::move(headers)});

@@ -119,6 +119,8 @@ class Service {
   }
 
  private:
+  std::vector<HttpHeader> cors_headers(const HttpRequest& request) const;
+
   const ServiceOptions options_;
   const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   const uint64_t nonce_;  // of this process, so that ids of an earlier one are not taken for its own
