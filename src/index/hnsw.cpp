@@ -12,6 +12,7 @@ constexpr int kMostEf = 1024;
 constexpr uint64_t kMostCapacity = uint64_t{1} << 30;
 constexpr uint64_t kNarrowFilter = 50;  // a filter that keeps less than 1 / 50 is scanned
 constexpr size_t kLeastReranked = 32;
+constexpr size_t kWider = 4;  // times ef: the beam of a second look
 
 using State = HnswIndex::State;
 
@@ -113,9 +114,16 @@ void walk(const State& state, Searcher& searcher, EntryPoint entry, size_t k, si
           const HnswFilter* filter) {
   const Graph& graph = state.graph;
   const QueryCodes query{searcher.query.codes.data(), searcher.query.scale};
-  Key nearest = make_key(query_similarity(graph, query, entry.slot), entry.slot);
+  const WalkStart start{make_key(query_similarity(graph, query, entry.slot), entry.slot), entry.level};
+  const Accept accept = accept_by(filter);
+  Key nearest = start.key;
   for (int level = entry.level; level > 0; --level) nearest = descend(graph, searcher, query, nearest, level);
-  beam(graph, searcher, query, {&nearest, 1}, 0, ef, accept_by(filter));
+  beam(graph, searcher, query, {&nearest, 1}, 0, ef, accept);
+  if (is_uncertain(searcher, ef)) {
+    const size_t wider = std::min<size_t>(kWider * ef, kMostEf);
+    look_again(graph, searcher, query, start, wider, accept);
+    ++searcher.second_looks;
+  }
   rerank(graph, searcher, k);
 }
 
@@ -143,7 +151,7 @@ Result<std::vector<HnswHit>> find(const State& state, std::span<const float> que
   Searcher& searcher = *lease;
   const Graph& graph = state.graph;
   RETURN_IF_ERROR(graph.encode(query, searcher.query));
-  searcher.distance_evals = searcher.reranks = searcher.hops = 0;
+  searcher.distance_evals = searcher.reranks = searcher.hops = searcher.second_looks = 0;
   const EntryPoint entry = state.entry();
   const bool scans = method == Method::kScan || entry.slot == kNoSlot ||
                      (method == Method::kBest && should_scan(state, filter));
@@ -159,6 +167,7 @@ Result<std::vector<HnswHit>> find(const State& state, std::span<const float> que
   SearchCounters::add(counters.distance_evals, searcher.distance_evals);
   SearchCounters::add(counters.reranks, searcher.reranks);
   SearchCounters::add(counters.hops, searcher.hops);
+  SearchCounters::add(counters.second_looks, searcher.second_looks);
   return hits_of(graph, searcher.candidates);
 }
 

@@ -65,6 +65,7 @@ struct HnswStats {
   uint64_t distance_evals = 0;       // int8 inner products of all searches
   uint64_t reranks = 0;              // f32 inner products of all searches
   uint64_t hops = 0;                 // nodes expanded by all searches
+  uint64_t second_looks = 0;         // walks that looked again
   double insert_seconds = 0;         // of all insertions
   double recall_probe = 0;           // moving mean over the probes; 0 before the first
   uint64_t probes = 0;
