@@ -293,8 +293,7 @@ class HnswBench {
       print("\n{} of the {} queries are of clusters erased whole\n", n_gone_, vectors_.n_queries());
     print(
         "\n| ef | recall@10 | of erased clusters | queries/s | int8 products | f32 products | nodes expanded "
-        "| "
-        "looked again |{}\n|---|---|---|---|---|---|---|---|{}\n",
+        "| looked again |{}\n|---|---|---|---|---|---|---|---|{}\n",
         header_of_ratios(), ratios([](const Scan&) { return std::string("---|"); }));
     for (const Point& point : points_) {
       print("| {} | {:.4f} | {} | {:.0f} | {:.0f} | {:.1f} | {:.0f} | {:.1f} % |{}\n", point.ef, point.recall,

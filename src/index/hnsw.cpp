@@ -86,12 +86,11 @@ void scan(const Graph& graph, Searcher& searcher, size_t k, const HnswFilter* fi
   offer_exact(graph, searcher, n, best);
 }
 
-// The f32 order of the nearest min(ef, max(32, 4 k)) by codes. |q.x - codes| <= |q - q'| |x| + |q'| |x - x'|,
-// so whoever cannot reach the k-th best even with that error is left out: the answer is that of comparing
-// all.
+// Of searcher.results, nearest first: the f32 order of the nearest min(ef, max(32, 4 k)) by codes. |q.x -
+// codes| <= |q - q'| |x| + |q'| |x - x'|, so whoever cannot reach the k-th best even with that error is left
+// out: the answer is that of comparing all.
 void rerank(const Graph& graph, Searcher& searcher, size_t k) {
-  std::vector<Key>& found = searcher.results;
-  std::sort(found.begin(), found.end(), std::greater<>());
+  const std::vector<Key>& found = searcher.results;
   const size_t n_compared = std::min(found.size(), std::max(kLeastReranked, 4 * k));
   constexpr size_t kTile = 4;
   constexpr float kRounding = 1e-5f;  // of the f32 sums
@@ -118,10 +117,12 @@ void walk(const State& state, Searcher& searcher, EntryPoint entry, size_t k, si
   const Accept accept = accept_by(filter);
   Key nearest = start.key;
   for (int level = entry.level; level > 0; --level) nearest = descend(graph, searcher, query, nearest, level);
+  std::vector<Key>& found = searcher.results;
   beam(graph, searcher, query, {&nearest, 1}, 0, ef, accept);
-  if (is_uncertain(searcher, ef)) {
-    const size_t wider = std::min<size_t>(kWider * ef, kMostEf);
-    look_again(graph, searcher, query, start, wider, accept);
+  std::sort(found.begin(), found.end(), std::greater<>());
+  if (is_uncertain(found, ef)) {
+    look_again(graph, searcher, query, start, std::min<size_t>(kWider * ef, kMostEf), accept);
+    std::sort(found.begin(), found.end(), std::greater<>());
     ++searcher.second_looks;
   }
   rerank(graph, searcher, k);

@@ -95,15 +95,11 @@ void beam(const Graph& graph, Searcher& searcher, const QueryCodes& query, std::
   }
 }
 
-bool is_uncertain(Searcher& searcher, size_t ef) {
-  std::vector<Key>& results = searcher.results;
-  const size_t low = ef / kRanks, high = low * kRanks;
-  if (low < 2 || results.size() < ef) return false;
-  const auto at = [&](size_t rank) { return results.begin() + static_cast<std::ptrdiff_t>(rank - 1); };
-  std::nth_element(results.begin(), at(high), results.end(), std::greater<>());
-  std::nth_element(results.begin(), at(low), at(high), std::greater<>());
+bool is_uncertain(std::span<const Key> found, size_t ef) {
+  const size_t rank = ef / kRanks;
+  if (rank < 2 || found.size() < ef) return false;
   // Half the squared distance of unit vectors.
-  const float near = 1 - key_similarity(*at(low)), far = 1 - key_similarity(*at(high));
+  const float near = 1 - key_similarity(found[rank - 1]), far = 1 - key_similarity(found[kRanks * rank - 1]);
   return far < kLeastGrowth * near;
 }
 

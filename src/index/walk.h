@@ -41,12 +41,12 @@ Key descend(const Graph& graph, Searcher& searcher, const QueryCodes& query, Key
 void beam(const Graph& graph, Searcher& searcher, const QueryCodes& query, std::span<const Key> start,
           int level, size_t ef, const Accept& accept);
 
-// Whether the ef nodes in searcher.results (which it reorders) lie at nearly the same distance from the
-// query: the squared distance of the 8 r-th over that of the r-th, r = ef / 8, says in how many dimensions
-// the neighbourhood grows, d = 2 ln 8 / ln(ratio) (the estimate of Levina and Bickel, NIPS 2004, from two
-// ranks). Above 32 the query stands outside of all that is near it, or the walk has ended in the wrong place:
-// either way other regions may hold what is as near. False where the beam found fewer than ef, or ef < 16.
-bool is_uncertain(Searcher& searcher, size_t ef);
+// Whether what a beam of ef found (nearest first) lies at nearly one distance from the query. The squared
+// distance of the 8 r-th over that of the r-th, r = ef / 8, says in how many dimensions the neighbourhood
+// grows: d = 2 ln 8 / ln(ratio), the estimate of Levina and Bickel (NIPS 2004) from two ranks. Above 32 the
+// query stands outside of all that is near it, or the walk has ended in the wrong place: either way other
+// regions may hold what is as near. False where the beam found fewer than ef, or ef < 16.
+bool is_uncertain(std::span<const Key> found, size_t ef);
 
 // Looks again, in more places: not one way but a beam through every layer above 0; the beam of layer 0 starts
 // from all it found and from what searcher.results holds, and replaces that.
