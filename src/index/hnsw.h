@@ -111,8 +111,9 @@ class HnswIndex {
   Result<HnswIndex> rebuild() const;
 
   // The k most similar vectors, best first, equal ones by the order of insertion; fewer if there are fewer.
-  // ef: beam, k..1024; 0 = the index's own (at least k). Errors: index.k (k < 1 or > 1024), index.ef,
-  // index.dim, index.not_finite, index.zero_norm, memory.exhausted.
+  // ef: beam, k..1024; 0 = the index's own (at least k); a query with no near neighbourhood is looked at
+  // again with 4 ef, from more places. Errors: index.k (k < 1 or > 1024), index.ef, index.dim,
+  // index.not_finite, index.zero_norm, memory.exhausted.
   Result<std::vector<HnswHit>> search(std::span<const float> query, int k, int ef = 0,
                                       const HnswFilter* filter = nullptr) const;
   // The same by comparing with every vector.
