@@ -127,6 +127,24 @@ TEST(Constrained, AmbiguityHasABound) {
   }
 }
 
+// A member that can no longer be written does not come back as an additional one.
+TEST(Constrained, OtherNamesAreOther) {
+  const Vocabulary& words = vocabulary();
+  ConstrainedText text(grammar_of(kSchemas[2]), words.trie);
+  std::vector<uint64_t> mask(words.trie->n_words());
+  ASSERT_TRUE(text.accept(R"({"then": 1, "the)", false));
+  text.fill_mask(mask);
+  size_t n_allowed = 0;
+  for (size_t id = 0; id < words.tokenizer.n_vocab(); ++id) {
+    if ((mask[id / 64] >> id % 64 & 1) == 0) continue;
+    ++n_allowed;
+    EXPECT_NE(words.tokenizer.bytes(static_cast<TokenId>(id))[0], '"');
+  }
+  EXPECT_GT(n_allowed, 1000u);
+  EXPECT_FALSE(text.accept("\"", false));
+  EXPECT_TRUE(text.accept("m\": ", false));
+}
+
 // Tokens as large vocabularies have them: words with and without a space before them, punctuation by two and
 // three, and words that begin or end with a quote, of which there are more here than in Qwen's.
 Tokenizer large_vocabulary(size_t n_tokens) {
