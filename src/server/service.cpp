@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/record_id.h"
 #include "server/fields.h"
+#include "server/mcp.h"
 
 namespace ruvltra {
 namespace {
@@ -139,12 +140,14 @@ HttpResponse to_response(const Error& error, ErrorShape shape) {
 }
 
 Service::Service(ServiceOptions options)
-    : options_(std::move(options)), nonce_([] {
+    : options_(std::move(options)),
+      nonce_([] {
         uint64_t nonce = 0;
         const RecordId id = new_record_id();
         for (size_t i = 8; i < 12; ++i) nonce = nonce << 8 | id.bytes[i];
         return nonce;
-      }()) {}
+      }()),
+      mcp_calls_(std::make_unique<McpCalls>()) {}
 
 Service::~Service() = default;
 

@@ -64,6 +64,8 @@ struct Running {
   std::function<void()> cancel = {};
 };
 
+class McpCalls;
+
 class Service {
  public:
   explicit Service(ServiceOptions options);
@@ -90,6 +92,7 @@ class Service {
   void tally(const HttpRequest& request, int status);
 
   OpenTrajectories& open_trajectories() { return open_trajectories_; }
+  McpCalls& mcp_calls() { return *mcp_calls_; }
   Workers& blocking() { return blocking_; }  // for handlers that wait long
   Jobs& jobs() { return jobs_; }
   Json jobs_json(const std::string& tenant) const { return jobs_.list(tenant); }
@@ -130,6 +133,7 @@ class Service {
   std::atomic<const HttpServer*> http_ = nullptr;
   Measures measures_;
   OpenTrajectories open_trajectories_;
+  const std::unique_ptr<McpCalls> mcp_calls_;
   mutable std::mutex mutex_;  // of what follows
   std::string sona_failure_;
   std::vector<std::shared_ptr<Running>> running_;
