@@ -93,7 +93,7 @@ async function answer(conversation, node, open) {
   const controller = new AbortController();
   controllers.set(conversation.id, controller);
   const before = node.content;
-  node.info = { ...node.info, error: null, stopped: false };
+  node.info = { ...node.info, error: null, stopped: false, finish_reason: null };
   live.set((all) => ({ ...all, [conversation.id]: { nodeId: node.id, phase: 'waiting', pieces: 0, firstAt: null } }));
   changed(conversation);
   try {
