@@ -141,9 +141,10 @@ Result<Generation> Conversation::answer(GenerateParams params, Show show) {
   const auto bell = std::make_shared<Bell>();
   Treatment treatment;
   treatment.session = session_;
-  ASSIGN_OR_RETURN(Stream stream, model_->model.engine().stream(
-                                      {std::move(request), std::move(params), treatment, options_.adapter},
-                                      [bell] { bell->ring(); }));
+  ASSIGN_OR_RETURN(Stream stream,
+                   model_->model.engine().stream({std::move(request), std::move(params), treatment,
+                                                  options_.adapter, options_.constraint},
+                                                 [bell] { bell->ring(); }));
   Generation generation = follow(stream, *bell, show);
   if (generation.error) return tl::unexpected<Error>(std::move(*generation.error));
   if (is_void(generation)) return generation;

@@ -27,7 +27,8 @@ class Conversation {
     bool parse_special = false;  // raw only: control-token strings become control tokens
     bool bank = false;  // what the model's bank knows about the first message joins the system message
     std::optional<std::string> system;
-    std::optional<uint64_t> adapter;  // Request::adapter
+    std::optional<uint64_t> adapter;               // Request::adapter
+    std::shared_ptr<const Constraint> constraint;  // of every answer
   };
   // Without a chat template in the file the conversation is raw; raw() tells. Errors: template.*.
   static Result<Conversation> make(ServedModel& model, Options options);

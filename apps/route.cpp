@@ -1,9 +1,9 @@
 // `route`: which agent a task belongs to, and what became of it.
 #include "base/fail.h"
+#include "base/routing_json.h"
 #include "console.h"
 #include "learning.h"
 #include "ruvltra/sona.h"
-#include "sona/routing_json.h"
 #include "verbs.h"
 
 namespace ruvltra {

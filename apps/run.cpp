@@ -1,12 +1,14 @@
 #include <unistd.h>
 
 #include "base/fail.h"
+#include "base/file.h"
 #include "chat.h"
 #include "console.h"
 #include "learning.h"
 #include "load.h"
 #include "options.h"
 #include "repl.h"
+#include "ruvltra/constraint.h"
 #include "verbs.h"
 
 namespace ruvltra {
@@ -23,6 +25,7 @@ struct Options {
   bool stats = false;
   bool json = false;
   int logprobs = 0;
+  std::string json_schema;  // path
   std::vector<std::string> words;
 };
 
@@ -60,12 +63,20 @@ Result<void> check_usage(const Options& options) {
   return {};
 }
 
+Result<Constraint::Pointer> read_schema(const std::string& path) {
+  constexpr uint64_t kMaxBytes = 64 << 10;
+  ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kMaxBytes));
+  return Constraint::from_json_schema(text, path);
+}
+
 Result<int> run_once(const Options& options, const ServedModel& served, Conversation& conversation,
                      const std::string& prompt) {
   const Show show = {.text = !options.json,
                      .progress = !options.model.no_progress,
                      .accepted_in_colour = options.repl.color_accepted};
   ASSIGN_OR_RETURN(const Generation generation, conversation.ask(prompt, options.sampling.params, show));
+  if (options.chat.constraint && generation.finish_reason == FinishReason::kLength)
+    print_warning("--json-schema: the answer came to its end before the JSON text did; see --max-tokens");
   if (options.json) {
     Json document = generation_json(generation, served);
     if (options.chat.bank) {
@@ -97,6 +108,9 @@ Result<int> run(Options& options) {
   if (prompt.empty() && !dialogue) {
     return fail(ErrorKind::kUsage, "run.no_prompt",
                 "run: expected a prompt as words or on standard input, found none");
+  }
+  if (!options.json_schema.empty()) {
+    ASSIGN_OR_RETURN(options.chat.constraint, read_schema(options.json_schema));
   }
   const bool learns = options.learning.bank || options.learning.learn != "off";
   ASSIGN_OR_RETURN(
@@ -136,6 +150,7 @@ void add_run_verb(Program& program) {
                        "  ruvltra run -m model.gguf --temp 0 \"What is a B-tree?\" < notes.txt\n"
                        "  ruvltra run --raw -n 64 --seed 7 \"Once upon a time\"\n"
                        "  ruvltra run --json --logprobs 3 \"Hello\"\n"
+                       "  ruvltra run --json-schema animal.json \"Describe a fox.\"\n"
                        "  ruvltra run -m model.gguf --draft small.gguf --stats \"Tell me a story.\"\n"
                        "  ruvltra run --spec ngram \"Correct this text:\" < letter.txt\n"
                        "  ruvltra run --learn record --bank \"Write the release notes.\"\n"
@@ -158,6 +173,9 @@ void add_run_verb(Program& program) {
                  "Log-probabilities of each token and its N likeliest alternatives")
       ->check(in_range(0, 20))
       ->type_name("N");
+  app.add_option("--json-schema", options->json_schema,
+                 "Answers are JSON as this file's JSON Schema says (docs/structured-output.md)")
+      ->type_name("FILE");
   app.add_flag("--no-history", options->repl.no_history, "Keep no history of the dialogue's input");
   app.add_flag("--color-accepted", options->repl.color_accepted,
                "On a terminal: tokens that were proposed before they were drawn in another colour");

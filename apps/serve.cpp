@@ -16,6 +16,7 @@
 #include "options.h"
 #include "server/http.h"
 #include "server/service.h"
+#include "server_file.h"
 #include "verbs.h"
 
 namespace ruvltra {
@@ -114,10 +115,12 @@ ServedInfo info_of(const ServedModel& served, const Options& options) {
   return info;
 }
 
-void print_ready(const Options& options, const Service& service, int port) {
+std::string url_of(const Options& options, int port) {
   const std::string host = options.host == "0.0.0.0" || options.host == "::" ? "127.0.0.1" : options.host;
-  const std::string url =
-      fmt::format("http://{}:{}", host.find(':') == std::string::npos ? host : "[" + host + "]", port);
+  return fmt::format("http://{}:{}", host.find(':') == std::string::npos ? host : "[" + host + "]", port);
+}
+
+void print_ready(const Options& options, const Service& service, const std::string& url) {
   const std::string key = service.options().keys.empty() ? "local" : "YOUR-KEY";
   const std::string header = service.options().keys.empty() ? "" : " -H 'Authorization: Bearer YOUR-KEY'";
   print_note(fmt::format("serving {} at {}{}", service.info().id, url,
@@ -191,13 +194,16 @@ Result<int> serve(Options& options) {
   if (has_random_weights(served->model.name()))
     print_warning(served->label + ": random weights; the text means nothing");
   service.set_model(&served->model, info_of(*served, options));
-  print_ready(options, service, http->port());
+  const std::string url = url_of(options, http->port());
+  print_ready(options, service, url);
+  std::optional<ServerFile> announced;
   supervisor.say("READY=1\nSTATUS=Serving");
 
   // The first start with a model reads some 600 texts: nobody waits for that.
   std::thread learning([&] {
     if (const auto started = served->model.enable_sona()) {
       service.set_sona(served->model.sona());
+      announced.emplace(served->model.config().data_dir, url);
     } else {
       service.set_sona_failure(started.error());
       print_warning("the learning system did not start: " + started.error().message);
@@ -212,6 +218,8 @@ Result<int> serve(Options& options) {
   drain(service, *http, options.drain);
   learning.join();
   http.reset();
+  service.jobs().stop();
+  service.blocking().stop();
   return termination_requested() ? kExitOk : kExitInterrupted;
 }
 

@@ -16,6 +16,7 @@ void add_all_verbs(Program& program) {
   add_route_verb(program);
   add_agents_verb(program);
   add_sona_verb(program);
+  add_mcp_verb(program);
   add_doctor_verb(program);
 }
 

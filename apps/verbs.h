@@ -73,6 +73,7 @@ void add_route_verb(Program& program);
 void add_agents_verb(Program& program);
 void add_sona_verb(Program& program);
 void add_serve_verb(Program& program);
+void add_mcp_verb(Program& program);
 
 void add_all_verbs(Program& program);
 

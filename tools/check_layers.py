@@ -15,6 +15,7 @@ GGUF = ["gguf"] + QUANT
 OPS = ["ops", "kernels"] + GGUF
 TEXT = ["text"] + GGUF
 MODEL = ["model", "ops", "kernels"] + TEXT
+GRAMMAR = ["grammar"] + TEXT
 ALLOWED = {
     "base": BASE,
     "quant": QUANT,
@@ -25,9 +26,10 @@ ALLOWED = {
     "store": ["store"] + BASE,
     "index": ["index", "kernels"] + QUANT,
     "model": MODEL,
-    "engine": ["engine"] + MODEL,
+    "grammar": GRAMMAR,
+    "engine": ["engine", "grammar"] + MODEL,
     "sona": ["sona", "store", "index"] + MODEL,
-    "api": ["api", "engine", "sona", "store", "index"] + MODEL,
+    "api": ["api", "engine", "grammar", "sona", "store", "index"] + MODEL,
     "server": ["server"] + BASE,
 }
 DATA_HEADERS = {"error.h", "config.h", "types.h", "hooks.h", "learning.h", "routing.h"}

@@ -65,7 +65,8 @@ class Engine {
  public:
   // Errors (usage, unless said): request.empty_prompt, request.too_long, request.n, request.max_tokens,
   // request.timeout, config.*, sampler.range; what the tokenizer or the chat template find wrong;
-  // engine.queue_full and engine.stopped (busy).
+  // engine.queue_full and engine.stopped (busy). With a constraint also constraint.vocabulary (unsupported):
+  // of a model whose vocabulary cannot be constrained.
   //
   // on_ready is called when an event arrives at a stream that had none, from the engine's own thread: it must
   // return at once, and may only wake the reader. The last call may come when the reader has already taken

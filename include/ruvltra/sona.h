@@ -170,8 +170,12 @@ class Sona {
   // learning.not_found, store.*, file.*.
   GenerationInfo live(const Scope& scope = {}) const;
   std::vector<GenerationInfo> history(const Scope& scope = {}) const;  // of the scope itself, newest first
-  // A new number for an older generation, the same bits; absent: the parent of the live one.
-  Result<GenerationInfo> rollback(const Scope& scope = {}, std::optional<uint64_t> to = {});
+  // A new number for an older generation, the same bits; absent: the parent of the live one. With `expected`
+  // only if that is the live one's number: store.conflict.
+  Result<GenerationInfo> rollback(const Scope& scope = {}, std::optional<uint64_t> to = {},
+                                  std::optional<uint64_t> expected = {});
+  // No automatic publish in this scope for so many seconds; 0 ends it.
+  Result<void> freeze(const Scope& scope, double seconds);
   Result<GenerationInfo> reset(const Scope& scope = {});  // the model as it is
   // One RVC1 file, for this model alone. Import passes the gates on drift and norm first
   // (learning.gate_rejected).
@@ -222,6 +226,8 @@ class AgentRouter {
   std::vector<AgentProfile> agents() const;
   // Replaces the registry. Errors: routing.registry, store.*.
   Result<void> set_agents(std::vector<AgentProfile> agents);
+  // From the text of agents_json(). Also: json.*.
+  Result<void> set_agents_json(std::string_view json);
   // Adds or replaces by id; the number read. PATH: a folder of Markdown files with front matter, or a JSON or
   // TOML file. Errors: routing.registry, routing.front_matter naming file and line.
   Result<size_t> import_agents(const std::filesystem::path& path);

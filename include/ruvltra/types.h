@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,6 +17,8 @@ namespace ruvltra {
 
 using TokenId = int32_t;
 
+class Constraint;  // constraint.h
+
 // A function call made by the assistant; `arguments` is the JSON text of an object.
 struct ToolCall {
   std::string name;
@@ -28,8 +31,8 @@ struct ChatMessage {
   std::vector<ToolCall> tool_calls;
 };
 
-// How the next token is drawn (docs/sampling.md). Order: bias, penalties, temperature, top-k, top-p,
-// min-p.
+// How the next token is drawn (docs/sampling.md). Order: bias, penalties, constraint, temperature, top-k,
+// top-p, min-p.
 struct SamplingParams {
   float temperature = 0.7f;       // 0..2, 0 = greedy
   float top_p = 0.9f;             // (0, 1]
@@ -140,6 +143,8 @@ struct Request {
   // Learned weights: absent, what is live for the session, its tenant or everybody; 0, none; else that
   // generation of the same scope.
   std::optional<uint64_t> adapter = {};
+  // What the answer may be; null: anything.
+  std::shared_ptr<const Constraint> constraint = {};
 };
 
 using RequestId = uint64_t;

@@ -8,6 +8,7 @@
 
 #include "api/model_parts.h"
 #include "base/fail.h"
+#include "ruvltra/constraint.h"
 #include "text/stream_text.h"
 
 namespace ruvltra {
@@ -145,9 +146,10 @@ Result<Stream> Engine::stream(Request request, std::function<void()> on_ready) {
     request.treatment.task = task_of(request.prompt);
   ASSIGN_OR_RETURN(PinnedGeneration adapter, parts.adapters.pin(request.treatment, request.adapter));
   ASSIGN_OR_RETURN(auto tokens, parts.tokens_of(std::move(request.prompt)));
+  EngineLoop::PinnedGrammar grammar = request.constraint ? request.constraint->grammar_ : nullptr;
   ASSIGN_OR_RETURN(EngineLoop::Ticket ticket,
                    parts.loop->submit(std::move(tokens), request.params, request.treatment,
-                                      std::move(on_ready), std::move(adapter.view)));
+                                      std::move(on_ready), std::move(adapter.view), std::move(grammar)));
   const auto n = static_cast<size_t>(request.params.n);
   Generation empty;
   empty.id = ticket.id;

@@ -234,6 +234,11 @@ Result<void> AgentRouter::set_agents(std::vector<AgentProfile> agents) {
   return parts_->router->set_registry(std::move(next));
 }
 
+Result<void> AgentRouter::set_agents_json(std::string_view json) {
+  ASSIGN_OR_RETURN(AgentRegistry next, AgentRegistry::parse(json, "agents"));
+  return parts_->router->set_registry(std::move(next));
+}
+
 Result<size_t> AgentRouter::import_agents(const std::filesystem::path& path) {
   ASSIGN_OR_RETURN(const auto agents, ruvltra::import_agents(path));
   ASSIGN_OR_RETURN(AgentRegistry next, parts_->router->registry().with(agents, path.string()));

@@ -312,9 +312,15 @@ std::vector<GenerationInfo> Sona::history(const Scope& scope) const {
   return all;
 }
 
-Result<GenerationInfo> Sona::rollback(const Scope& scope, std::optional<uint64_t> to) {
+Result<GenerationInfo> Sona::rollback(const Scope& scope, std::optional<uint64_t> to,
+                                      std::optional<uint64_t> expected) {
   ASSIGN_OR_RETURN(Learner* const learner, learner_of(*parts_));
-  return learner->rollback(scope, to).map(info_of);
+  return learner->rollback(scope, to, expected).map(info_of);
+}
+
+Result<void> Sona::freeze(const Scope& scope, double seconds) {
+  ASSIGN_OR_RETURN(Learner* const learner, learner_of(*parts_));
+  return learner->freeze(scope, seconds);
 }
 
 Result<GenerationInfo> Sona::reset(const Scope& scope) {

@@ -180,21 +180,23 @@ SequenceSpec EngineLoop::sequence_spec(std::vector<TokenId> prompt, const Genera
 
 Result<EngineLoop::Ticket> EngineLoop::submit(std::vector<TokenId> prompt, GenerateParams params,
                                               const Treatment& treatment, TokenStream::Notice on_ready,
-                                              PinnedAdapter adapter) {
+                                              PinnedAdapter adapter, PinnedGrammar grammar) {
+  if (grammar) RETURN_IF_ERROR(make_token_trie());
   return submit_request(std::move(prompt), std::move(params), treatment, std::move(on_ready), {},
-                        std::move(adapter));
+                        std::move(adapter), std::move(grammar));
 }
 
 Result<EngineLoop::Ticket> EngineLoop::replay(std::vector<TokenId> prompt, std::vector<TokenId> record,
                                               GenerateParams params, const Treatment& treatment) {
   CHECK(params.n == 1 && record.size() >= static_cast<size_t>(params.max_tokens));
-  return submit_request(std::move(prompt), std::move(params), treatment, {}, std::move(record), {});
+  return submit_request(std::move(prompt), std::move(params), treatment, {}, std::move(record), {}, {});
 }
 
 Result<EngineLoop::Ticket> EngineLoop::submit_request(std::vector<TokenId> prompt, GenerateParams params,
                                                       const Treatment& treatment,
                                                       TokenStream::Notice on_ready,
-                                                      std::vector<TokenId> record, PinnedAdapter adapter) {
+                                                      std::vector<TokenId> record, PinnedAdapter adapter,
+                                                      PinnedGrammar grammar) {
   RETURN_IF_ERROR(check(prompt, params, treatment));
   if (!params.seed) params.seed = random_seed() >> 11;  // 53 bits: exact in every JSON reader
   const auto n_choices = static_cast<size_t>(params.n);
@@ -203,13 +205,14 @@ Result<EngineLoop::Ticket> EngineLoop::submit_request(std::vector<TokenId> promp
       params.n, options_.stream_tokens, options_.speculation ? 1 + kMaxDraft : 1, std::move(on_ready),
       [inbox = inbox_] { inbox->ring(); }, static_cast<size_t>(params.n_logprobs));
   active->speculates = speculator_ && treatment.speculate;
-  active->greedy = Sampler::takes_likeliest(params);
+  active->greedy = Sampler::takes_likeliest(params) && grammar == nullptr;
   active->ignore_eos = params.ignore_eos;
   active->sampling = params;
   active->spec = sequence_spec(std::move(prompt), params, treatment);
   active->spec.owner = active.get();
   active->record = std::move(record);
   active->adapter = std::move(adapter);
+  active->grammar = std::move(grammar);
   active->watch = watch_for(params, treatment, active->spec.prompt);
   active->answers.resize(n_choices);
   for (Answer& answer : active->answers) answer.stops = StreamText(params.stop);
@@ -230,6 +233,13 @@ Result<EngineLoop::Ticket> EngineLoop::submit_request(std::vector<TokenId> promp
   }
   inbox_->ring();
   return ticket;
+}
+
+Result<void> EngineLoop::make_token_trie() {
+  std::call_once(token_trie_once_,
+                 [this] { token_trie_ = TokenTrie::make(*tokenizer_, runner_.weights().shape.n_vocab); });
+  if (!token_trie_) return tl::unexpected<Error>(token_trie_.error());
+  return {};
 }
 
 void EngineLoop::cancel(RequestId id) {

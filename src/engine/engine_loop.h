@@ -19,6 +19,7 @@
 #include "engine/speculator.h"
 #include "engine/step_cost.h"
 #include "engine/token_stream.h"
+#include "grammar/constrained.h"
 #include "ruvltra/error.h"
 #include "ruvltra/hooks.h"
 #include "ruvltra/types.h"
@@ -67,8 +68,12 @@ class EngineLoop {
   //
   // `adapter` is held until the request's last token; null: none. *Requires*: it was made for these weights.
   using PinnedAdapter = std::shared_ptr<const AdapterView>;
+  // The answer follows `grammar`; null: it is free. Error: constraint.vocabulary. The first such request
+  // takes the time and memory of a TokenTrie.
+  using PinnedGrammar = std::shared_ptr<const Grammar>;
   Result<Ticket> submit(std::vector<TokenId> prompt, GenerateParams params, const Treatment& treatment,
-                        TokenStream::Notice on_ready = {}, PinnedAdapter adapter = {});
+                        TokenStream::Notice on_ready = {}, PinnedAdapter adapter = {},
+                        PinnedGrammar grammar = {});
   // The same work for an answer that is known: every token is drawn as usual, then the record's is taken in
   // its place. For measurements of texts that the model at hand would not write. *Requires*: params.n is 1,
   // at least max_tokens tokens on record, all inside the vocabulary.
@@ -113,6 +118,7 @@ class EngineLoop {
   struct Answer {
     Sequence* sequence = nullptr;  // null before it is forked off and after its end
     std::optional<Sampler> sampler;
+    std::optional<ConstrainedText> constrained;  // with a grammar
     StreamText stops;
     std::unique_ptr<Drafting> drafting;  // while proposals are made for it
     std::vector<TokenId> rows;           // its last token and the proposals of the step
@@ -128,7 +134,8 @@ class EngineLoop {
     bool greedy = false;  // takes the likeliest token: no row of logits needed
     bool ignore_eos = false;
     SequenceSpec spec;
-    PinnedAdapter adapter;         // the generation it was admitted with
+    PinnedAdapter adapter;  // the generation it was admitted with
+    PinnedGrammar grammar;
     std::vector<TokenId> record;   // of replay(), else empty
     std::unique_ptr<Watch> watch;  // while somebody observes
     std::vector<Answer> answers;   // (n)
@@ -164,7 +171,8 @@ class EngineLoop {
 
   Result<Ticket> submit_request(std::vector<TokenId> prompt, GenerateParams params,
                                 const Treatment& treatment, TokenStream::Notice on_ready,
-                                std::vector<TokenId> record, PinnedAdapter adapter);
+                                std::vector<TokenId> record, PinnedAdapter adapter, PinnedGrammar grammar);
+  Result<void> make_token_trie();
   Result<void> check(std::span<const TokenId> prompt, const GenerateParams& params,
                      const Treatment& treatment) const;
   SequenceSpec sequence_spec(std::vector<TokenId> prompt, const GenerateParams& params,
@@ -187,6 +195,7 @@ class EngineLoop {
   void start_drafting(Answer& answer, const Sequence& sequence);
   void stop_drafting(Active& active);
   void propose();
+  void cut_proposals(Answer& answer);
   RowOutput run_step(const StepPlan& plan);
   void report_prompts(const StepPlan& plan);
   size_t draw_tokens(const StepPlan& plan, RowOutput form);
@@ -221,8 +230,13 @@ class EngineLoop {
   std::vector<std::unique_ptr<Active>> submitted_;  // taken from the inbox
   std::vector<RequestId> cancelled_;
   std::vector<SideWork*> side_work_;
-  std::vector<RequestId> ended_;  // requests without an open answer
+  std::vector<RequestId> ended_;          // requests without an open answer
+  std::vector<uint64_t> allowed_;         // tokens that a constrained answer may have next, one bit for each
+  std::optional<ConstrainedText> ahead_;  // such an answer with its proposals
   EngineStats now_;
+
+  std::once_flag token_trie_once_;
+  Result<std::shared_ptr<const TokenTrie>> token_trie_;  // made with the first request that needs it
 
   std::atomic<bool> observed_{false};
   std::atomic<size_t> n_running_{0};  // of the last step

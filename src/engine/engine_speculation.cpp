@@ -1,6 +1,7 @@
 // Speculative decoding in the loop: what is proposed before a step, and which of it becomes part of the
 // answers.
 #include <algorithm>
+#include <new>
 
 #include "engine/engine_loop.h"
 
@@ -30,11 +31,28 @@ void EngineLoop::propose() {
   for (Speculator::Ask& ask : asks_) ask.n_most = std::min({kMaxDraft, n_fair, ask.n_left - 1});
   speculator_->propose(asks_, n_others);
   for (Sequence* sequence : scheduler_.running()) {
-    const Active& active = *static_cast<Active*>(sequence->spec.owner);
-    const Answer& answer = active.answers[sequence->choice];
+    Active& active = *static_cast<Active*>(sequence->spec.owner);
+    Answer& answer = active.answers[sequence->choice];
+    if (answer.drafting && answer.constrained) cut_proposals(answer);
     if (answer.drafting && sequence->phase == Phase::kDecode)
       scheduler_.propose(*sequence, answer.drafting->tokens.size());
   }
+}
+
+// Proposals that the grammar does not allow cannot come true: they get no rows.
+void EngineLoop::cut_proposals(Answer& answer) {
+  const std::vector<TokenId>& tokens = answer.drafting->tokens;
+  size_t n = 0;
+  try {
+    if (!tokens.empty()) ahead_ = answer.constrained;
+    while (n < tokens.size() && static_cast<size_t>(tokens[n]) < tokenizer_->n_vocab() &&
+           ahead_->accept(tokenizer_->bytes(tokens[n]), tokenizer_->ends_generation(tokens[n]))) {
+      ++n;
+    }
+  } catch (const std::bad_alloc&) {
+    n = 0;  // an answer without proposals is the same answer
+  }
+  speculator_->cut(*answer.drafting, n);
 }
 
 void EngineLoop::start_drafting(Answer& answer, const Sequence& sequence) {

@@ -208,6 +208,10 @@ bool EngineLoop::begin(Sequence& sequence) try {
     CHECK(sampler);
     answer.sampler = std::move(*sampler);
     answer.sampler->accept_prompt(prompt);
+    if (active.grammar) {
+      answer.constrained.emplace(active.grammar, *token_trie_);
+      allowed_.resize((*token_trie_)->n_words());
+    }
     if (active.speculates) start_drafting(answer, sequence);
   }
   active.has_begun = true;
@@ -292,9 +296,14 @@ size_t EngineLoop::draw_row(const StepEntry& entry, size_t row, RowOutput form) 
 Result<Sampled> EngineLoop::next_token(Answer& answer, const Sequence& sequence, size_t row, RowOutput form) {
   const size_t position = sequence.tokens.size();
   if (form == RowOutput::kBest) return Sampler::take(runner_.best(row), position);
+  std::span<uint64_t> allowed;
+  if (answer.constrained) {
+    allowed = allowed_;
+    answer.constrained->fill_mask(allowed);
+  }
   return answer.sampler->sample(runner_.logits(row), static_cast<uint32_t>(position),
                                 static_cast<uint32_t>(sequence.choice),
-                                static_cast<Active*>(sequence.spec.owner)->stream->spare_top());
+                                static_cast<Active*>(sequence.spec.owner)->stream->spare_top(), allowed);
 }
 
 // The order of the tests for an end: stop token, stop string, max_tokens and with it the context. Empty if
@@ -314,6 +323,8 @@ std::optional<TokenId> EngineLoop::draw_token(Sequence& sequence, size_t row, Ro
   if (active.watch) watch_row(active, sequence, row, token);
   sampled->was_drafted = token == proposal;
   answer.sampler->accept(token);
+  if (answer.constrained)
+    CHECK(answer.constrained->accept(tokenizer_->bytes(token), tokenizer_->ends_generation(token)));
   answer.n_accepted += token == proposal;
   if (token == proposal) {
     scheduler_.accept_drafts(sequence, std::span(&token, 1));

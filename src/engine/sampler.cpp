@@ -232,11 +232,12 @@ void Sampler::accept(TokenId token) {
 }
 
 Result<Sampled> Sampler::sample(std::span<const float> row, uint32_t position, uint32_t choice,
-                                std::vector<TokenLogprob> top) {
-  return sample_with(row, philox_uniform(*params_.seed, position, choice, 0), std::move(top));
+                                std::vector<TokenLogprob> top, std::span<const uint64_t> allowed) {
+  return sample_with(row, philox_uniform(*params_.seed, position, choice, 0), std::move(top), allowed);
 }
 
-Result<Sampled> Sampler::sample_with(std::span<const float> row, double u, std::vector<TokenLogprob> top) {
+Result<Sampled> Sampler::sample_with(std::span<const float> row, double u, std::vector<TokenLogprob> top,
+                                     std::span<const uint64_t> allowed) {
   CHECK(row.size() == work_.size());
   if (!scan_row(row).all_finite) {
     const auto bad = std::find_if(row.begin(), row.end(), [](float value) { return !std::isfinite(value); });
@@ -245,6 +246,7 @@ Result<Sampled> Sampler::sample_with(std::span<const float> row, double u, std::
   }
   std::copy(row.begin(), row.end(), work_.begin());
   apply_bias_and_penalties();
+  if (!allowed.empty()) forbid_all_but(allowed);
   const float highest = scan_row(work_).highest;
   Sampled sampled;
   sampled.top = std::move(top);
@@ -269,6 +271,15 @@ void Sampler::apply_bias_and_penalties() {
     z = z - params_.frequency_penalty * static_cast<float>(n_output) - params_.presence_penalty;
   }
   for (const TokenId token : unused_) work_[static_cast<size_t>(token)] = kForbidden;
+}
+
+void Sampler::forbid_all_but(std::span<const uint64_t> allowed) {
+  for (size_t begin = 0; begin < work_.size(); begin += 64) {
+    const uint64_t bits = allowed[begin / 64];
+    if (bits == ~uint64_t{0}) continue;
+    const size_t n = std::min<size_t>(64, work_.size() - begin);
+    for (size_t i = 0; i < n; ++i) work_[begin + i] = (bits >> i & 1) != 0 ? work_[begin + i] : kForbidden;
+  }
 }
 
 TokenId Sampler::draw(float highest, double u) {

@@ -46,11 +46,13 @@ class Sampler {
 
   // row: (n_vocab), left as it is. position: index of the token being generated in its sequence. choice: 0 ..
   // n-1 of a request for n answers. `top` becomes Sampled::top: with room for n_logprobs entries, nothing is
-  // allocated. Error: sampler.not_finite naming the first such logit.
+  // allocated. `allowed`: one bit for each token that may be drawn, at least one of them; empty: all may.
+  // Error: sampler.not_finite naming the first such logit.
   Result<Sampled> sample(std::span<const float> row, uint32_t position, uint32_t choice,
-                         std::vector<TokenLogprob> top = {});
+                         std::vector<TokenLogprob> top = {}, std::span<const uint64_t> allowed = {});
   // The same with the random number given. *Requires*: 0 <= u < 1.
-  Result<Sampled> sample_with(std::span<const float> row, double u, std::vector<TokenLogprob> top = {});
+  Result<Sampled> sample_with(std::span<const float> row, double u, std::vector<TokenLogprob> top = {},
+                              std::span<const uint64_t> allowed = {});
 
  private:
   struct Counts {
@@ -63,6 +65,7 @@ class Sampler {
   static bool counts(const SamplingParams& params);  // whether a penalty wants to know the tokens so far
   Counts& count_of(TokenId token);
   void apply_bias_and_penalties();
+  void forbid_all_but(std::span<const uint64_t> allowed);
   TokenId draw(float highest, double u);
   void fill_logprobs(std::span<const float> row, Sampled& sampled);
 
@@ -70,7 +73,7 @@ class Sampler {
   std::vector<TokenId> unused_;
   std::vector<Counts> counts_;      // (n_vocab) of the tokens so far, if a penalty wants them
   std::vector<TokenId> occurred_;   // the tokens that have counts
-  std::vector<float> work_;         // (n_vocab) the row after bias and penalties
+  std::vector<float> work_;         // (n_vocab) the row after bias, penalties and constraint
   std::vector<TokenId> order_;      // candidates found so far
   std::vector<double> cumulative_;  // running sums of the kept candidates' weights
 };

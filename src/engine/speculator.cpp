@@ -204,6 +204,12 @@ void Speculator::trim(size_t n_rows) {
   }
 }
 
+void Speculator::cut(Drafting& drafting, size_t n) {
+  if (drafting.made.origin == DraftOrigin::kModel) stats_.n_unused += drafting.tokens.size() - n;
+  drafting.tokens.resize(n);
+  drafting.made.n = n;
+}
+
 void Speculator::judge(Drafting& drafting, size_t n_granted, size_t n_judged, size_t n_accepted) {
   DraftVerdict& made = drafting.made;
   made.n = n_granted;

@@ -52,6 +52,9 @@ class Speculator {
   void propose(std::span<const Ask> asks, size_t n_others);
   double last_draft_ms() const { return draft_ms_; }  // spent in the last propose()
 
+  // Leaves the first n of an answer's proposals.
+  void cut(Drafting& drafting, size_t n);
+
   // The step verified the first n_granted proposals, compared n_judged of them with its samples, and
   // n_accepted of these, the first ones, were right.
   void judge(Drafting& drafting, size_t n_granted, size_t n_judged, size_t n_accepted);

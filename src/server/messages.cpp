@@ -116,6 +116,12 @@ Result<Tools> read_tools(const Json& body) {
   return tools;
 }
 
+Result<void> check_ollama_format(const Json& body) {
+  const Json& format = member(body, "format");
+  if (format.is_null() || format == "") return {};
+  return bad_field("format", "expected none, found {}", ruvltra::quoted(to_json(format)));
+}
+
 Result<void> check_response_format(const Json& body) {
   const Json& format = member(body, "response_format");
   if (format.is_null() || member(format, "type") == "text") return {};

@@ -29,5 +29,6 @@ struct Tools {
 Result<Tools> read_tools(const Json& body);
 // Errors for the forms of output that are asked for and not there.
 Result<void> check_response_format(const Json& body);
+Result<void> check_ollama_format(const Json& body);
 
 }  // namespace ruvltra

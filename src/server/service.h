@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,7 +21,9 @@
 #include "ruvltra/sona.h"
 #include "server/http.h"
 #include "server/keys.h"
+#include "server/learning_state.h"
 #include "server/measures.h"
+#include "server/workers.h"
 
 namespace ruvltra {
 
@@ -84,6 +87,14 @@ class Service {
   void handle(std::shared_ptr<Exchange> exchange);
   void tally(const HttpRequest& request, int status);
 
+  OpenTrajectories& open_trajectories() { return open_trajectories_; }
+  Workers& blocking() { return blocking_; }  // for handlers that wait long
+  Jobs& jobs() { return jobs_; }
+  Json jobs_json(const std::string& tenant) const { return jobs_.list(tenant); }
+  // Whether a tenant's adapter was frozen by hand.
+  void set_frozen(const std::string& tenant, bool frozen);
+  bool is_frozen(const std::string& tenant) const;
+
   Measures& measures() { return measures_; }
   double uptime_seconds() const;
 
@@ -115,10 +126,14 @@ class Service {
   std::atomic<bool> draining_ = false;
   std::atomic<const HttpServer*> http_ = nullptr;
   Measures measures_;
+  OpenTrajectories open_trajectories_;
   mutable std::mutex mutex_;  // of what follows
   std::string sona_failure_;
   std::vector<std::shared_ptr<Running>> running_;
+  std::set<std::string> frozen_;
   std::map<std::pair<std::string, std::string>, ContextBlock> contexts_;  // by tenant and session
+  Workers blocking_{8, 64};
+  Jobs jobs_;  // both end before what their work uses
 };
 
 // How a face tells an error.

@@ -37,7 +37,8 @@ std::pair<uint64_t, Json> updates_of(const AdapterStatus& status) {
   Json rejected = Json::object();
   for (const auto& [name, n] : status.counters) {
     if (name == "accepted") n_accepted = n;
-    if (name.starts_with("G") || name == "no data" || name == "frozen") rejected[name] = n;
+    constexpr std::string_view kRefused = "refused: ";
+    if (name.starts_with(kRefused)) rejected[name.substr(kRefused.size())] = n;
   }
   return {n_accepted, std::move(rejected)};
 }
@@ -56,7 +57,8 @@ Json sona_json(Service& service, const Caller& caller) {
           {"bank_rows", status.bank.n_patterns},
           {"bank_capacity", status.bank.capacity},
           {"trajectories", status.n_trajectories},
-          {"signals_waiting", status.adapters.n_waiting}};
+          {"signals_waiting", status.adapters.n_waiting},
+          {"frozen", service.is_frozen(caller.tenant)}};
 }
 
 // One second's view; rates come from what changed since the last one.

@@ -213,8 +213,13 @@ void GenerationBook::delete_unnamed(const std::vector<Sha256Digest>& candidates)
   for (const auto& file : files) std::filesystem::remove(file, error);
 }
 
-Result<GenerationRecord> GenerationBook::rollback(const Scope& scope, std::optional<uint64_t> to) {
+Result<GenerationRecord> GenerationBook::rollback(const Scope& scope, std::optional<uint64_t> to,
+                                                  std::optional<uint64_t> wanted) {
   const uint64_t expected = number(scope);
+  if (wanted && *wanted != expected) {
+    return fail(ErrorKind::kUsage, "store.conflict", "{}: expected generation {} live, found {}",
+                scope_name(scope), *wanted, expected);
+  }
   const auto current = kept(scope, expected);
   if (!current) {
     return fail(ErrorKind::kUsage, "learning.not_found", "{}: nothing was ever published", scope_name(scope));

@@ -60,8 +60,10 @@ class GenerationBook {
   Result<GenerationRecord> publish(const Scope& scope, uint64_t expected,
                                    std::shared_ptr<const Adapter> adapter, GenerationRecord record);
   // A new number for an older adapter, the same bytes. `to` absent: the parent of the live one. Errors:
-  // learning.not_found, and those of publish().
-  Result<GenerationRecord> rollback(const Scope& scope, std::optional<uint64_t> to);
+  // learning.not_found, and those of publish(); store.conflict, too, where another one than `expected` is
+  // live.
+  Result<GenerationRecord> rollback(const Scope& scope, std::optional<uint64_t> to,
+                                    std::optional<uint64_t> expected = {});
   Result<GenerationRecord> reset(const Scope& scope);  // the zero adapter
   // What was live before generation `number`, if that one is kept and took it back: kRollbackReason.
   std::optional<Sha256Digest> taken_back_by(const Scope& scope, uint64_t number) const;

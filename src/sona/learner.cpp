@@ -266,8 +266,9 @@ Result<GenerationRecord> Learner::publish(const Scope& scope, std::optional<uint
   return published;
 }
 
-Result<GenerationRecord> Learner::rollback(const Scope& scope, std::optional<uint64_t> to) {
-  ASSIGN_OR_RETURN(GenerationRecord record, book_->rollback(scope, to));
+Result<GenerationRecord> Learner::rollback(const Scope& scope, std::optional<uint64_t> to,
+                                           std::optional<uint64_t> expected) {
+  ASSIGN_OR_RETURN(GenerationRecord record, book_->rollback(scope, to, expected));
   // Attempts under way end in a conflict; later ones find the row, and the state once this has run.
   post([scope, number = record.number](Work& work) { work.show(work.loops->taken_back(scope, number)); });
   return record;

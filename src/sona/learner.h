@@ -79,7 +79,8 @@ class Learner {
   Result<GenerationRecord> publish(const Scope& scope, std::optional<uint64_t> expected,
                                    std::shared_ptr<const Adapter> adapter, std::string reason);
   // Rolls back at once, whatever the learner is at. What was live is never published by itself again.
-  Result<GenerationRecord> rollback(const Scope& scope, std::optional<uint64_t> to = {});
+  Result<GenerationRecord> rollback(const Scope& scope, std::optional<uint64_t> to = {},
+                                    std::optional<uint64_t> expected = {});
   Result<GenerationRecord> reset(const Scope& scope);
   // No automatic publish for so long; 0 ends it.
   Result<void> freeze(const Scope& scope, double seconds);

@@ -1,4 +1,4 @@
-#include "sona/routing_json.h"
+#include "base/routing_json.h"
 
 #include <fmt/format.h>
 

@@ -1,0 +1,67 @@
+// The Model Context Protocol: JSON-RPC 2.0 messages in, messages out; tools for routing, trajectories,
+// patterns, learned weights and chat. One dispatcher behind `ruvltra mcp` (a line each) and POST /mcp.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/json.h"
+#include "server/service.h"
+
+namespace ruvltra {
+
+// Asks the work of one call to end.
+class CancelToken {
+ public:
+  void cancel();
+  bool cancelled() const { return cancelled_; }
+  // Called once when the call is cancelled, at once if it has been; nullptr forgets it.
+  void when_cancelled(std::function<void()> call);
+
+ private:
+  std::atomic<bool> cancelled_ = false;
+  std::mutex mutex_;
+  std::function<void()> call_;
+};
+
+inline constexpr size_t kMaxMcpMessageBytes = size_t{4} << 20;
+
+// Of one client, or of one POST.
+//
+// Thread safety: handle() and cancel() from any thread.
+class McpSession {
+ public:
+  McpSession(Service& service, Caller caller) : service_(service), caller_(std::move(caller)) {}
+
+  // A message or, in protocol 2025-03-26, an array of them: the text of the reply, empty if there is none to
+  // give. A tools/call works until it is done.
+  std::string handle(std::string_view message);
+  // Of a version a client names elsewhere than in initialize.
+  void set_version(std::string_view version);
+  void cancel_all();
+
+ private:
+  Json reply(const Json& message);
+  Json initialize(const Json& params);
+  Json call_tool(const Json& id, const Json& params);
+  bool structured() const;
+
+  Service& service_;
+  const Caller caller_;
+  std::mutex mutex_;  // of what follows
+  std::string version_;
+  std::map<std::string, std::shared_ptr<CancelToken>> calls_;  // by the id's JSON text
+};
+
+// The tools by name, as tools/list tells them.
+Json mcp_tools();
+
+Handled mcp_post(Call& call);
+
+}  // namespace ruvltra

@@ -1,0 +1,293 @@
+// The subset of Ollama's routes that its clients use: /api/chat, generate, embed, tags, show, ps, version.
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+
+#include "base/fail.h"
+#include "server/answer.h"
+#include "server/fields.h"
+#include "server/messages.h"
+#include "server/openai.h"
+#include "server/order.h"
+#include "server/other_faces.h"
+#include "server/tool_calls.h"
+
+namespace ruvltra {
+namespace {
+
+std::string rfc3339(int64_t seconds) {
+  const auto time = static_cast<time_t>(seconds);
+  std::tm parts = {};
+  gmtime_r(&time, &parts);
+  char text[32];
+  return std::string(text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", &parts));
+}
+
+int64_t nanoseconds(double seconds) { return static_cast<int64_t>(1e9 * seconds); }
+
+// "NAME:latest" is NAME.
+std::string without_tag(std::string model) {
+  constexpr std::string_view kLatest = ":latest";
+  if (model.ends_with(kLatest)) model.resize(model.size() - kLatest.size());
+  return model;
+}
+
+// Their request in the terms of the others: options become fields.
+Result<Json> flattened(Json body) {
+  const Json options = member(body, "options");
+  if (!options.is_null() && !options.is_object())
+    return bad_field("options", "expected an object, found {}", type_of(options));
+  for (const char* name : {"temperature", "top_p", "top_k", "min_p", "seed", "stop", "repeat_penalty",
+                           "presence_penalty", "frequency_penalty"})
+    if (options.is_object() && options.contains(name)) body[name] = options[name];
+  // -1 and -2 mean "as long as it gets".
+  if (const Json& n = member(options, "num_predict"); n.is_number() && n.get<double>() > 0)
+    body["max_tokens"] = n;
+  std::string model;
+  RETURN_IF_ERROR(read_string(body, "model", model, 256));
+  body["model"] = without_tag(model);
+  if (!body.contains("stream")) body["stream"] = true;
+  body.erase("n");
+  return body;
+}
+
+class OllamaPresenter final : public Presenter {
+ public:
+  OllamaPresenter(Service& service, std::string model, bool chats, bool has_tools)
+      : service_(service), model_(std::move(model)), chats_(chats), has_tools_(has_tools) {}
+
+  void begin(std::span<const Stream>) override {}
+  std::string content_type() const override { return "application/x-ndjson"; }
+  std::string_view ping() const override { return "\n"; }
+
+  std::string piece(size_t, const Event& event) override {
+    ToolCallReader::Piece read = read_text(event.text, event.generation != nullptr);
+    std::string out;
+    if (!read.text.empty() || !read.calls.empty()) {
+      Json line = frame();
+      put(line, read);
+      line["done"] = false;
+      out = to_json(line) + "\n";
+    }
+    if (event.generation != nullptr) last_ = *event.generation;
+    return out;
+  }
+
+  std::string closing(const Usage& usage) override {
+    Json line = frame();
+    put(line, {});
+    finish(line, last_, usage);
+    return to_json(line) + "\n";
+  }
+
+  std::string failure(const Error& error) override { return to_json({{"error", error.message}}) + "\n"; }
+
+  Result<HttpResponse> whole(std::span<const Generation> generations, const Usage& usage) override {
+    Json document = frame();
+    put(document, read_text(generations[0].text, true));
+    finish(document, generations[0], usage);
+    return json_response(document);
+  }
+
+ private:
+  Json frame() const { return {{"model", model_}, {"created_at", rfc3339(unix_seconds())}}; }
+
+  ToolCallReader::Piece read_text(const std::string& text, bool last) {
+    if (!has_tools_) return {text, {}};
+    ToolCallReader::Piece read = reader_.push(text);
+    if (last) {
+      ToolCallReader::Piece rest = reader_.finish();
+      read.text += rest.text;
+      read.calls.insert(read.calls.end(), rest.calls.begin(), rest.calls.end());
+    }
+    return read;
+  }
+
+  void put(Json& line, const ToolCallReader::Piece& read) const {
+    if (!chats_) {
+      line["response"] = read.text;
+      return;
+    }
+    Json message = {{"role", "assistant"}, {"content", read.text}};
+    for (const ToolCall& call : read.calls) {
+      auto arguments = parse_json(call.arguments, "arguments");
+      message["tool_calls"].push_back(
+          {{"function",
+            {{"name", call.name}, {"arguments", arguments ? std::move(*arguments) : Json::object()}}}});
+    }
+    line["message"] = std::move(message);
+  }
+
+  static void finish(Json& line, const Generation& generation, const Usage& usage) {
+    const Timings& timings = generation.timings;
+    line["done"] = true;
+    line["done_reason"] = finish_reason(generation);
+    line["total_duration"] = nanoseconds(timings.first_token_seconds + timings.generate_seconds);
+    line["load_duration"] = 0;
+    line["prompt_eval_count"] = usage.n_prompt;
+    line["prompt_eval_duration"] = nanoseconds(timings.prompt_seconds);
+    line["eval_count"] = usage.n_completion;
+    line["eval_duration"] = nanoseconds(timings.generate_seconds);
+  }
+
+  Service& service_;
+  const std::string model_;
+  const bool chats_, has_tools_;
+  ToolCallReader reader_;
+  Generation last_;
+};
+
+Handled start(Call& call, Order order, Prompt prompt, const std::string& task, bool chats, bool has_tools) {
+  Request request;
+  request.prompt = std::move(prompt);
+  request.params = order.params;
+  request.treatment = order.treatment;
+  request.treatment.task = task;
+  request.adapter = order.adapter;
+  AnswerOrder job{.requests = {std::move(request)},
+                  .streamed = order.stream,
+                  .with_progress = false,
+                  .preview = preview_of(task),
+                  .id_prefix = "ollama-"};
+  return answer(call, std::move(job),
+                std::make_unique<OllamaPresenter>(call.service, order.model, chats, has_tools));
+}
+
+// Clients load a model by asking it nothing.
+HttpResponse loaded(const Order& order, bool chats) {
+  Json document = {{"model", order.model},
+                   {"created_at", rfc3339(unix_seconds())},
+                   {"done", true},
+                   {"done_reason", "load"}};
+  if (chats) {
+    document["message"] = {{"role", "assistant"}, {"content", ""}};
+  } else {
+    document["response"] = "";
+  }
+  return json_response(document);
+}
+
+Json details(const Service& service) {
+  return {
+      {"format", "gguf"},
+      {"family", "qwen2"},
+      {"families", Json::array({"qwen2"})},
+      {"parameter_size", fmt::format("{:.1f}M", static_cast<double>(service.model()->n_parameters()) / 1e6)},
+      {"quantization_level", service.info().quant}};
+}
+
+Json entry(const Service& service) {
+  const ServedInfo& info = service.info();
+  return {{"name", info.id + ":latest"},          {"model", info.id + ":latest"},
+          {"modified_at", rfc3339(info.created)}, {"size", info.file_bytes},
+          {"digest", service.model()->sha256()},  {"details", details(service)}};
+}
+
+Result<std::vector<float>> unit_embedding(MediumModel& model, const Json& text, size_t& n_tokens) {
+  if (!text.is_string()) return bad_field("input", "expected strings, found {}", type_of(text));
+  ASSIGN_OR_RETURN(const auto tokens, model.tokenize(text.get_ref<const std::string&>()));
+  if (tokens.empty()) return bad_field("input", "expected texts that are not empty");
+  n_tokens += tokens.size();
+  ASSIGN_OR_RETURN(std::vector<float> vector, model.embed(tokens));
+  double sum = 0;
+  for (const float value : vector) sum += static_cast<double>(value) * static_cast<double>(value);
+  const auto scale = static_cast<float>(sum > 0 ? 1 / std::sqrt(sum) : 0);
+  for (float& value : vector) value *= scale;
+  return vector;
+}
+
+}  // namespace
+
+Handled ollama_chat(Call& call) {
+  ASSIGN_OR_RETURN(Json raw, call.body());
+  ASSIGN_OR_RETURN(const Json body, flattened(std::move(raw)));
+  ASSIGN_OR_RETURN(Order order, read_order(call, body));
+  if (member(body, "messages").is_array() && member(body, "messages").empty()) return loaded(order, true);
+  ASSIGN_OR_RETURN(const auto messages, read_messages(body));
+  ASSIGN_OR_RETURN(const Tools tools, read_tools(body));
+  RETURN_IF_ERROR(check_ollama_format(body));
+  ASSIGN_OR_RETURN(auto prompt, call.model().tokenize(messages, tools.json));
+  return start(call, std::move(order), std::move(prompt), messages.back().content, true, !tools.json.empty());
+}
+
+Handled ollama_generate(Call& call) {
+  ASSIGN_OR_RETURN(Json raw, call.body());
+  ASSIGN_OR_RETURN(const Json body, flattened(std::move(raw)));
+  ASSIGN_OR_RETURN(Order order, read_order(call, body));
+  std::string prompt, system;
+  bool as_it_is = false;
+  RETURN_IF_ERROR(read_string(body, "prompt", prompt));
+  RETURN_IF_ERROR(read_string(body, "system", system));
+  RETURN_IF_ERROR(read_bool(body, "raw", as_it_is));
+  RETURN_IF_ERROR(check_ollama_format(body));
+  if (prompt.empty()) return loaded(order, false);
+  if (as_it_is || !call.model().has_chat_template().value_or(true))
+    return start(call, std::move(order), prompt, prompt, false, false);
+  std::vector<ChatMessage> messages;
+  if (!system.empty()) messages.push_back({"system", system, {}});
+  messages.push_back({"user", prompt, {}});
+  ASSIGN_OR_RETURN(auto tokens, call.model().tokenize(messages));
+  return start(call, std::move(order), std::move(tokens), prompt, false, false);
+}
+
+Handled ollama_embed(Call& call) {
+  ASSIGN_OR_RETURN(const Json body, call.body());
+  std::string model;
+  RETURN_IF_ERROR(read_string(body, "model", model, 256));
+  RETURN_IF_ERROR(profile_of_model(call.service, without_tag(model)));
+  const Json& input = member(body, "input");
+  const Json list = input.is_array() ? input : Json::array({input});
+  if (list.empty() || list.size() > 64)
+    return bad_field("input", "expected 1 to 64 texts, found {}", list.size());
+  Json embeddings = Json::array();
+  size_t n_tokens = 0;
+  for (const Json& text : list) {
+    ASSIGN_OR_RETURN(auto vector, unit_embedding(call.model(), text, n_tokens));
+    embeddings.push_back(std::move(vector));
+  }
+  return json_response(
+      {{"model", model}, {"embeddings", std::move(embeddings)}, {"prompt_eval_count", n_tokens}});
+}
+
+Handled ollama_embeddings(Call& call) {
+  ASSIGN_OR_RETURN(const Json body, call.body());
+  size_t n_tokens = 0;
+  ASSIGN_OR_RETURN(auto vector, unit_embedding(call.model(), member(body, "prompt"), n_tokens));
+  return json_response({{"embedding", std::move(vector)}});
+}
+
+Handled ollama_tags(Call& call) { return json_response({{"models", Json::array({entry(call.service)})}}); }
+
+Handled ollama_ps(Call& call) {
+  Json one = entry(call.service);
+  one["expires_at"] = "9999-12-31T23:59:59Z";
+  one["size_vram"] = 0;
+  return json_response({{"models", Json::array({std::move(one)})}});
+}
+
+Handled ollama_show(Call& call) {
+  ASSIGN_OR_RETURN(const Json body, call.body());
+  std::string model;
+  RETURN_IF_ERROR(read_string(body, "model", model, 256));
+  if (model.empty()) RETURN_IF_ERROR(read_string(body, "name", model, 256));
+  RETURN_IF_ERROR(profile_of_model(call.service, without_tag(model)));
+  const MediumConfig& config = call.model().config();
+  return json_response({{"modelfile", ""},
+                        {"parameters", ""},
+                        {"template", ""},
+                        {"details", details(call.service)},
+                        {"model_info",
+                         {{"general.architecture", "qwen2"},
+                          {"general.name", call.model().name()},
+                          {"general.parameter_count", call.model().n_parameters()},
+                          {"qwen2.context_length", config.context_length},
+                          {"qwen2.block_count", config.n_layers},
+                          {"qwen2.embedding_length", config.d_model},
+                          {"qwen2.attention.head_count", config.n_heads},
+                          {"qwen2.attention.head_count_kv", config.n_kv_heads}}},
+                        {"capabilities", Json::array({"completion", "tools", "embedding"})}});
+}
+
+Handled ollama_version(Call&) { return json_response({{"version", RUVLTRA_VERSION}}); }
+
+}  // namespace ruvltra
