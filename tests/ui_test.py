@@ -57,11 +57,12 @@ class Server:
             [PROGRAM, "serve", "-m", MODEL, "--port", str(port), "--data-dir", os.path.join(SCRATCH, name), "--no-progress", *flags],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=environment())
 
-    def wait(self):
+    def wait(self, path):
+        """Until the path answers: /ready for the model, a path of the learning system for that."""
         deadline = time.monotonic() + 60
         while True:
             try:
-                urllib.request.urlopen(f"{self.url}/ready", timeout=5).close()
+                urllib.request.urlopen(self.url + path, timeout=5).close()
                 return
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
@@ -70,9 +71,12 @@ class Server:
                 time.sleep(0.05)
 
     def stop(self):
+        """Ends it; returns its exit code and what it wrote."""
         self.process.terminate()
-        self.process.wait(30)
-        self.log.close()
+        code = self.process.wait(30)
+        self.log.seek(0)
+        with self.log:
+            return code, self.log.read()
 
 
 def main():
@@ -84,16 +88,20 @@ def main():
     servers = [Server("open", "--learn", "on"), Server("keyed", "--api-key-file", keys)]
     try:
         for server in servers:
-            server.wait()
+            server.wait("/ready")
+        servers[0].wait("/v1/sona/status")
         order = {
             "open": servers[0].url, "keyed": servers[1].url, "key": KEY, "keyedPid": servers[1].process.pid, "chromium": CHROMIUM, "scratch": SCRATCH,
             "screenshots": os.path.join(os.path.dirname(PROGRAM), "ui-screenshots"), "dist": os.environ.get("RUVLTRA_UI_DIST", ""),
         }
         done = subprocess.run(["node", os.path.join(ROOT, "tests", "ui", "main.mjs"), json.dumps(order)], timeout=600, env=environment(HOME=SCRATCH))
-        return done.returncode
     finally:
-        for server in servers:
-            server.stop()
+        ends = [server.stop() for server in servers]
+    for code, log in ends:
+        if code != 0:
+            print(f"FAILED  a server ended with {code}:\n{log}")
+            return 1
+    return done.returncode
 
 
 if __name__ == "__main__":

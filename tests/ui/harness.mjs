@@ -12,6 +12,9 @@ const browser = await chromium.launch({ executablePath: order.chromium, args: ['
 
 let failed = 0;
 
+// A fault outside any check, such as a server that is gone, is a failure too, and names itself.
+process.on('unhandledRejection', (error) => { failed++; console.log(`FAILED  ${error.message.split('\n')[0]}`); });
+
 /** Runs a check; a failure is printed and counted, and the others still run. */
 export async function check(name, body) {
   const begin = Date.now();
@@ -20,6 +23,7 @@ export async function check(name, body) {
     console.log(`ok      ${name} (${Date.now() - begin} ms)`);
   } catch (error) {
     failed++;
+    for (const [i, page] of browser.contexts().flatMap((context) => context.pages()).entries()) await shoot(page, `failed-${failed}-${i}`).catch(() => {});
     console.log(`FAILED  ${name}\n        ${String(error.stack ?? error).split('\n').slice(0, 12).join('\n        ')}`);
   }
 }
