@@ -95,13 +95,11 @@ Result<std::vector<ChatMessage>> read_conversation(const Json& body) {
   return messages;
 }
 
-// Their tools as the template's.
-Result<std::string> read_anthropic_tools(const Json& body) {
+// Their tools and tool_choice as OpenAI's, which the template knows.
+Result<Tools> read_anthropic_tools(const Json& body) {
   const Json& list = member(body, "tools");
-  if (list.is_null()) return std::string();
-  if (!list.is_array() || list.size() > 256)
-    return bad_field("tools", "expected an array of at most 256, found {}", type_of(list));
-  if (member(member(body, "tool_choice"), "type") == "none" || list.empty()) return std::string();
+  if (list.is_null()) return Tools();
+  if (!list.is_array()) return bad_field("tools", "expected an array, found {}", type_of(list));
   Json tools = Json::array();
   for (size_t i = 0; i < list.size(); ++i) {
     const Json& tool = list[i];
@@ -112,7 +110,17 @@ Result<std::string> read_anthropic_tools(const Json& body) {
     function["parameters"] = member(tool, "input_schema");
     tools.push_back({{"type", "function"}, {"function", std::move(function)}});
   }
-  return to_json(tools);
+  Json theirs = {{"tools", std::move(tools)}};
+  const Json& choice = member(body, "tool_choice");
+  const Json& type = member(choice, "type");
+  if (type == "none") theirs["tool_choice"] = "none";
+  if (type == "any") theirs["tool_choice"] = "required";
+  if (type == "tool")
+    theirs["tool_choice"] = {{"type", "function"}, {"function", {{"name", member(choice, "name")}}}};
+  bool one_at_a_time = false;
+  RETURN_IF_ERROR(read_bool(choice, "disable_parallel_tool_use", one_at_a_time));
+  theirs["parallel_tool_calls"] = !one_at_a_time;
+  return read_tools(theirs);
 }
 
 class MessagePresenter final : public Presenter {
@@ -275,9 +283,10 @@ Handled anthropic_messages(Call& call) {
   ASSIGN_OR_RETURN(order.params.stop, read_stop(body, "stop_sequences"));
   if (order.params.n != 1) return bad_field("n", "expected 1, found {}", order.params.n);
   ASSIGN_OR_RETURN(const auto messages, read_conversation(body));
-  ASSIGN_OR_RETURN(const std::string tools, read_anthropic_tools(body));
+  ASSIGN_OR_RETURN(const Tools tools, read_anthropic_tools(body));
   Request request;
-  ASSIGN_OR_RETURN(request.prompt, call.model().tokenize(messages, tools));
+  ASSIGN_OR_RETURN(request.constraint, demanded_call(tools));
+  ASSIGN_OR_RETURN(request.prompt, call.model().tokenize(messages, tools.json));
   request.params = order.params;
   request.treatment = order.treatment;
   request.treatment.task = messages.back().content;
@@ -288,14 +297,14 @@ Handled anthropic_messages(Call& call) {
                   .preview = preview_of(messages.back().content),
                   .id_prefix = "msg_"};
   return answer(call, std::move(job),
-                std::make_unique<MessagePresenter>(call.service, std::move(order), !tools.empty()));
+                std::make_unique<MessagePresenter>(call.service, std::move(order), !tools.json.empty()));
 }
 
 Handled anthropic_count_tokens(Call& call) {
   ASSIGN_OR_RETURN(const Json body, call.body());
   ASSIGN_OR_RETURN(const auto messages, read_conversation(body));
-  ASSIGN_OR_RETURN(const std::string tools, read_anthropic_tools(body));
-  ASSIGN_OR_RETURN(const auto tokens, call.model().tokenize(messages, tools));
+  ASSIGN_OR_RETURN(const Tools tools, read_anthropic_tools(body));
+  ASSIGN_OR_RETURN(const auto tokens, call.model().tokenize(messages, tools.json));
   return json_response({{"input_tokens", tokens.size()}});
 }
 

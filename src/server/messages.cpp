@@ -116,16 +116,40 @@ Result<Tools> read_tools(const Json& body) {
   return tools;
 }
 
-Result<void> check_ollama_format(const Json& body) {
+Result<Constraint::Pointer> read_ollama_format(const Json& body) {
   const Json& format = member(body, "format");
-  if (format.is_null() || format == "") return {};
-  return bad_field("format", "expected none, found {}", ruvltra::quoted(to_json(format)));
+  if (format.is_null() || format == "") return Constraint::Pointer();
+  if (format == "json") return Constraint::json_object();
+  if (format.is_object()) return Constraint::from_json_schema(to_json(format), "format");
+  return bad_field("format", "expected json or a schema, found {}", ruvltra::quoted(to_json(format)));
 }
 
-Result<void> check_response_format(const Json& body) {
+Result<Constraint::Pointer> read_response_format(const Json& body) {
   const Json& format = member(body, "response_format");
-  if (format.is_null() || member(format, "type") == "text") return {};
-  return bad_field("response_format", "expected {{type: text}}, found {}", ruvltra::quoted(to_json(format)));
+  const Json& type = member(format, "type");
+  if (format.is_null() || type == "text") return Constraint::Pointer();
+  if (type == "json_object") return Constraint::json_object();
+  const Json& schema = member(member(format, "json_schema"), "schema");
+  if (type != "json_schema")
+    return bad_field("response_format.type", "expected text, json_object or json_schema, found {}",
+                     ruvltra::quoted(to_json(type)));
+  if (!schema.is_object())
+    return bad_field("response_format.json_schema.schema", "expected an object, found {}", type_of(schema));
+  return Constraint::from_json_schema(to_json(schema), "response_format.json_schema.schema");
+}
+
+Result<Constraint::Pointer> demanded_call(const Tools& tools) {
+  if (tools.choice.kind != ToolChoice::Kind::kRequired && tools.choice.kind != ToolChoice::Kind::kNamed)
+    return Constraint::Pointer();
+  std::vector<Constraint::Function> functions;
+  for (const Json& function : tools.functions) {
+    const auto& name = member(function, "name").get_ref<const std::string&>();
+    if (tools.choice.kind == ToolChoice::Kind::kNamed && name != tools.choice.name) continue;
+    const Json& parameters = member(function, "parameters");
+    functions.push_back({name, parameters.is_object() ? to_json(parameters) : std::string()});
+  }
+  return Constraint::tool_calls(functions,
+                                tools.parallel && tools.choice.kind == ToolChoice::Kind::kRequired);
 }
 
 }  // namespace ruvltra

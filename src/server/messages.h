@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "ruvltra/constraint.h"
 #include "ruvltra/error.h"
 #include "ruvltra/types.h"
 
@@ -27,8 +28,10 @@ struct Tools {
   bool parallel = true;
 };
 Result<Tools> read_tools(const Json& body);
-// Errors for the forms of output that are asked for and not there.
-Result<void> check_response_format(const Json& body);
-Result<void> check_ollama_format(const Json& body);
+// What the answer must be: "response_format" of OpenAI, "format" of Ollama, and a call that tool_choice
+// demands; null where anything may come. Errors: request.field, schema.*.
+Result<Constraint::Pointer> read_response_format(const Json& body);
+Result<Constraint::Pointer> read_ollama_format(const Json& body);
+Result<Constraint::Pointer> demanded_call(const Tools& tools);
 
 }  // namespace ruvltra

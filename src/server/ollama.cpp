@@ -137,13 +137,15 @@ class OllamaPresenter final : public Presenter {
   Generation last_;
 };
 
-Handled start(Call& call, Order order, Prompt prompt, const std::string& task, bool chats, bool has_tools) {
+Handled start(Call& call, Order order, Prompt prompt, const std::string& task, bool chats, bool has_tools,
+              Constraint::Pointer form) {
   Request request;
   request.prompt = std::move(prompt);
   request.params = order.params;
   request.treatment = order.treatment;
   request.treatment.task = task;
   request.adapter = order.adapter;
+  request.constraint = std::move(form);
   AnswerOrder job{.requests = {std::move(request)},
                   .streamed = order.stream,
                   .with_progress = false,
@@ -205,9 +207,10 @@ Handled ollama_chat(Call& call) {
   if (member(body, "messages").is_array() && member(body, "messages").empty()) return loaded(order, true);
   ASSIGN_OR_RETURN(const auto messages, read_messages(body));
   ASSIGN_OR_RETURN(const Tools tools, read_tools(body));
-  RETURN_IF_ERROR(check_ollama_format(body));
+  ASSIGN_OR_RETURN(const Constraint::Pointer form, read_ollama_format(body));
   ASSIGN_OR_RETURN(auto prompt, call.model().tokenize(messages, tools.json));
-  return start(call, std::move(order), std::move(prompt), messages.back().content, true, !tools.json.empty());
+  return start(call, std::move(order), std::move(prompt), messages.back().content, true, !tools.json.empty(),
+               form);
 }
 
 Handled ollama_generate(Call& call) {
@@ -219,15 +222,15 @@ Handled ollama_generate(Call& call) {
   RETURN_IF_ERROR(read_string(body, "prompt", prompt));
   RETURN_IF_ERROR(read_string(body, "system", system));
   RETURN_IF_ERROR(read_bool(body, "raw", as_it_is));
-  RETURN_IF_ERROR(check_ollama_format(body));
+  ASSIGN_OR_RETURN(const Constraint::Pointer form, read_ollama_format(body));
   if (prompt.empty()) return loaded(order, false);
   if (as_it_is || !call.model().has_chat_template().value_or(true))
-    return start(call, std::move(order), prompt, prompt, false, false);
+    return start(call, std::move(order), prompt, prompt, false, false, form);
   std::vector<ChatMessage> messages;
   if (!system.empty()) messages.push_back({"system", system, {}});
   messages.push_back({"user", prompt, {}});
   ASSIGN_OR_RETURN(auto tokens, call.model().tokenize(messages));
-  return start(call, std::move(order), std::move(tokens), prompt, false, false);
+  return start(call, std::move(order), std::move(tokens), prompt, false, false, form);
 }
 
 Handled ollama_embed(Call& call) {

@@ -235,7 +235,10 @@ Handled chat_completions(Call& call) {
   if (order.n_top > 0 && !order.logprobs)
     return bad_field("top_logprobs", "expected logprobs: true beside it");
   if (order.logprobs) order.params.n_logprobs = std::max(order.n_top, 1);
-  RETURN_IF_ERROR(check_response_format(body));
+  ASSIGN_OR_RETURN(const Constraint::Pointer form, read_response_format(body));
+  ASSIGN_OR_RETURN(const Constraint::Pointer calls, demanded_call(tools));
+  if (form && calls)
+    return bad_field("response_format", "expected no tool_choice that demands a call beside it");
 
   // What the answer is recorded under is what was asked last, not what a tool said.
   const auto asked = std::find_if(messages.rbegin(), messages.rend(),
@@ -253,6 +256,7 @@ Handled chat_completions(Call& call) {
   request.treatment = order.treatment;
   request.treatment.task = task;
   request.adapter = order.adapter;
+  request.constraint = form ? form : calls;
   AnswerOrder job{.requests = {std::move(request)},
                   .streamed = order.stream,
                   .with_progress = order.stream && order.return_progress,

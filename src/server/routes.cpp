@@ -18,6 +18,8 @@ constexpr Route kRoutes[] = {
      "Whether the process lives, and what it does"},
     {"GET", "/ready", Guard::kOpen, Needs::kNothing, Shape::kOpenAi, ready,
      "200 if a request would be accepted now"},
+    {"GET", "/", Guard::kOpen, Needs::kNothing, Shape::kOpenAi, page, "The web page"},
+    {"GET", "/ui/{file}", Guard::kOpen, Needs::kNothing, Shape::kOpenAi, page, "Its files"},
     {"GET", "/metrics", Guard::kKey, Needs::kNothing, Shape::kOpenAi, metrics, "Prometheus text"},
     {"POST", "/v1/chat/completions", Guard::kKey, Needs::kModel, Shape::kOpenAi, chat_completions,
      "OpenAI chat"},

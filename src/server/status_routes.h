@@ -12,5 +12,6 @@ Handled list_requests(Call& call);
 Handled cancel_request(Call& call);
 Handled kv_pages(Call& call);
 Handled stats_stream(Call& call);
+Handled page(Call& call);
 
 }  // namespace ruvltra
