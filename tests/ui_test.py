@@ -57,12 +57,11 @@ class Server:
             [PROGRAM, "serve", "-m", MODEL, "--port", str(port), "--data-dir", os.path.join(SCRATCH, name), "--no-progress", *flags],
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=environment())
 
-    def wait(self, path):
-        """Until the path answers: /ready for the model, a path of the learning system for that."""
+    def wait(self):
         deadline = time.monotonic() + 60
         while True:
             try:
-                urllib.request.urlopen(self.url + path, timeout=5).close()
+                urllib.request.urlopen(f"{self.url}/ready", timeout=5).close()
                 return
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
@@ -88,8 +87,7 @@ def main():
     servers = [Server("open", "--learn", "on"), Server("keyed", "--api-key-file", keys)]
     try:
         for server in servers:
-            server.wait("/ready")
-        servers[0].wait("/v1/sona/status")
+            server.wait()
         order = {
             "open": servers[0].url, "keyed": servers[1].url, "key": KEY, "keyedPid": servers[1].process.pid, "chromium": CHROMIUM, "scratch": SCRATCH,
             "screenshots": os.path.join(os.path.dirname(PROGRAM), "ui-screenshots"), "dist": os.environ.get("RUVLTRA_UI_DIST", ""),
