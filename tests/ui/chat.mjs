@@ -21,10 +21,10 @@ async function newChat(page) {
 }
 export const answers = (page) => page.getByRole('article', { name: 'Answer' });
 export const lastAnswer = (page) => answers(page).last();
-/** The text of the last answer, once it is complete. */
+/** The text of the last answer, once it is complete; it may be empty. */
 export async function finished(page) {
   await lastAnswer(page).getByRole('button', { name: 'Another answer' }).waitFor();
-  return lastAnswer(page).locator('.prose').innerText();
+  return (await lastAnswer(page).locator('.prose').allInnerTexts()).join();
 }
 
 /** The first event of the statistics. */

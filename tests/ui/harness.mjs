@@ -53,8 +53,8 @@ export async function visitor(url, options = {}) {
     page.trouble.length = 0;
     assert.deepEqual(left, []);
   };
-  // Short answers, unless a test says otherwise.
-  await page.addInitScript(() => { if (!localStorage['ruvltra-settings']) localStorage['ruvltra-settings'] = '{"max_tokens":"50"}'; });
+  // Short answers, the same in every run, unless a test says otherwise.
+  await page.addInitScript(() => { if (!localStorage['ruvltra-settings']) localStorage['ruvltra-settings'] = '{"max_tokens":"50","seed":"3"}'; });
   if (order.dist) await serveFolder(context, url);
   await page.goto(`${url}/`);
   return page;
