@@ -41,7 +41,7 @@ export async function finish() {
 export async function visitor(url, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 820 }, colorScheme: 'light', acceptDownloads: true, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(20_000);
+  page.setDefaultTimeout(order.timeout ?? 20_000);
   page.trouble = [];
   page.on('console', (message) => { if (['error', 'warning'].includes(message.type())) page.trouble.push(`console: ${message.text()}`); });
   page.on('pageerror', (error) => page.trouble.push(`exception: ${error.message}`));
@@ -74,7 +74,7 @@ async function serveFolder(context, url) {
 export const shoot = (page, name) => page.screenshot({ path: join(order.screenshots, `${name}.png`), animations: 'disabled' });
 
 /** Waits until a condition of this side holds. */
-export async function until(what, condition, timeout = 20_000) {
+export async function until(what, condition, timeout = order.timeout ?? 20_000) {
   const deadline = Date.now() + timeout;
   for (;;) {
     const value = await condition();
