@@ -1,6 +1,7 @@
 #include "grammar/schema_compiler.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/fail.h"
@@ -69,7 +70,7 @@ std::string pointer_to(const Json& root, const Json& wanted) {
     if (&child == &wanted) {
       std::string out;
       for (const Level& on_path : open) {
-        const auto at = on_path.next - 1;
+        const auto at = std::prev(on_path.next);  // an object's knows no minus
         out += '/';
         out += on_path.container->is_object()
                    ? at.key()

@@ -62,6 +62,8 @@ struct Running {
   std::function<void()> cancel = {};
 };
 
+struct Call;
+
 class Service {
  public:
   explicit Service(ServiceOptions options);
@@ -86,6 +88,8 @@ class Service {
   // Answers, now or later.
   void handle(std::shared_ptr<Exchange> exchange);
   void tally(const HttpRequest& request, int status);
+  // Answers with what a handler returned; nothing if it answers by itself.
+  void finish(const Call& call, Result<std::optional<HttpResponse>> handled);
 
   OpenTrajectories& open_trajectories() { return open_trajectories_; }
   Workers& blocking() { return blocking_; }  // for handlers that wait long
@@ -165,7 +169,13 @@ struct Route {
   ErrorShape shape = ErrorShape::kOpenAi;
   Handled (*handle)(Call& call) = nullptr;
   std::string_view summary;  // for docs and the OpenAPI file
+  // What computes or writes before it answers runs where it keeps nobody else waiting.
+  enum class Takes { kMoment, kLong } takes = Takes::kMoment;
 };
+
+// Runs the rest of a handler on the threads for work that takes long, and answers with what it returns.
+// Error: server.busy.
+Handled later(Call& call, std::function<Handled(Call& call)> rest);
 
 // All of them. GET answers HEAD as well.
 std::span<const Route> routes();
