@@ -1,6 +1,7 @@
 #include "grammar/schema_compiler.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/fail.h"

@@ -65,6 +65,7 @@ struct Running {
 };
 
 class McpCalls;
+struct Call;
 
 class Service {
  public:
@@ -90,6 +91,8 @@ class Service {
   // Answers, now or later.
   void handle(std::shared_ptr<Exchange> exchange);
   void tally(const HttpRequest& request, int status);
+  // Answers with what a handler returned; nothing if it answers by itself.
+  void finish(const Call& call, Result<std::optional<HttpResponse>> handled);
 
   OpenTrajectories& open_trajectories() { return open_trajectories_; }
   McpCalls& mcp_calls() { return *mcp_calls_; }
@@ -172,7 +175,13 @@ struct Route {
   ErrorShape shape = ErrorShape::kOpenAi;
   Handled (*handle)(Call& call) = nullptr;
   std::string_view summary;  // for docs and the OpenAPI file
+  // What computes or writes before it answers runs where it keeps nobody else waiting.
+  enum class Takes { kMoment, kLong } takes = Takes::kMoment;
 };
+
+// Runs the rest of a handler on the threads for work that takes long, and answers with what it returns.
+// Error: server.busy.
+Handled later(Call& call, std::function<Handled(Call& call)> rest);
 
 // All of them. GET answers HEAD as well.
 std::span<const Route> routes();
