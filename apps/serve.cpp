@@ -33,7 +33,7 @@ struct Options {
   int port = 8080;
   std::string api_key_file, api_key;
   std::vector<std::string> allowed_hosts, cors_origins, aliases;
-  int parallel = 8, queue = 256;
+  int parallel = 8, queue = 256, per_tenant = 64;
   int queue_timeout = 60, request_timeout = 600, sse_ping = 15, drain = 10;
   std::string prefix_cache = "on";
   bool no_ui = false;
@@ -172,6 +172,7 @@ Result<int> serve(Options& options) {
   settings.cors_origins = options.cors_origins;
   settings.aliases = options.aliases;
   settings.profile = options.profile;
+  settings.max_per_tenant = static_cast<size_t>(options.per_tenant);
   settings.queue_seconds = options.queue_timeout;
   settings.request_seconds = options.request_timeout;
   settings.ping_seconds = options.sse_ping;
@@ -269,6 +270,10 @@ void add_serve_verb(Program& program) {
       ->group("Limits");
   app.add_option("--queue", options->queue, "Requests that may wait; more get 503")
       ->check(in_range(0, 65536))
+      ->group("Limits");
+  app.add_option("--per-tenant", options->per_tenant,
+                 "With keys: requests of one tenant at a time; more get 429")
+      ->check(in_range(1, 65536))
       ->group("Limits");
   app.add_option("--queue-timeout", options->queue_timeout, "Seconds a request may wait")
       ->check(in_range(1, 86400))

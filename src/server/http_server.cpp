@@ -203,8 +203,12 @@ void Connection::hand_over() {
   deadline_.reset();
   keep_alive_ = reader_.keep_alive() && !server_.draining;
   auto exchange = std::make_shared<Exchange>(shared_from_this(), std::move(reader_.request()));
-  asio::post(*server_.workers, [&handler = server_.handler, exchange = std::move(exchange)]() mutable {
-    handler(std::move(exchange));
+  asio::post(*server_.workers, [&handler = server_.handler, exchange = std::move(exchange)] {
+    try {
+      handler(exchange);
+    } catch (const std::exception&) {  // memory: of this request alone
+      exchange->respond(error_response(500, "the server could not work on the request", "out_of_memory"));
+    }
   });
 }
 
@@ -270,6 +274,7 @@ void Connection::dropped(const HttpRequest& request) {
 void Connection::answered() {
   working_ = false;
   ++serial_;
+  begun_ = false;
   --server_.n_exchanges;
   head_seen_ = false;
   awake_seconds_ = 0;
@@ -517,7 +522,15 @@ Result<std::unique_ptr<HttpServer>> HttpServer::listen(const Options& options, S
   impl->workers.emplace(static_cast<size_t>(options.n_workers));
   impl->accept();
   impl->look_at_deadlines();
-  impl->thread = std::thread([impl = impl.get()] { impl->io.run(); });
+  impl->thread = std::thread([impl = impl.get()] {
+    while (!impl->io.stopped()) {
+      try {
+        impl->io.run();
+      } catch (const std::exception&) {
+        // No memory for one piece of work: its connection runs into a deadline, the others go on.
+      }
+    }
+  });
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 

@@ -101,6 +101,7 @@ int http_status(const Error& error) {
   if (id == "store.conflict" || id == "generation_conflict") return 409;
   if (id == "store.full" || id == "store.disk_full") return 507;
   if (id == "request.forbidden") return 403;
+  if (id == "rate_limit") return 429;
   switch (error.kind) {
     case ErrorKind::kInput:
     case ErrorKind::kUsage:
@@ -198,6 +199,14 @@ void Service::remove(const std::shared_ptr<Running>& running) {
 std::vector<std::shared_ptr<Running>> Service::running() const {
   const std::lock_guard lock(mutex_);
   return running_;
+}
+
+size_t Service::n_running(const std::string& tenant) const {
+  const std::lock_guard lock(mutex_);
+  size_t n = 0;
+  for (const auto& running : running_)
+    if (running->tenant == tenant) n += running->n_prompts;
+  return n;
 }
 
 Result<ContextBlock> Service::context_for(const Caller& caller, const std::string& session,
@@ -318,7 +327,7 @@ void Service::handle(std::shared_ptr<Exchange> exchange) {
   Handled handled = route.handle(call);
   if (!handled) {
     HttpResponse response = to_response(handled.error(), route.shape);
-    if (response.status == 503 || response.status == 529) {
+    if (response.status == 429 || response.status == 503 || response.status == 529) {
       measures_.rejected(handled.error().id);
       const double seconds = std::clamp(measures_.mean_answer_seconds(), 1.0, 60.0);
       response.headers.push_back({"Retry-After", std::to_string(static_cast<int>(seconds + 0.999))});
