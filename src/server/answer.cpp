@@ -67,6 +67,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
   std::atomic<bool> awake_ = false;
   size_t n_ended_ = 0;
   size_t n_told_ = 0;  // prompt tokens a progress piece told of
+  // The engine may call before submit() is through: until then there is nothing to look at.
+  bool started_ = false;
   bool has_tokens_ = false, over_ = false;
 };
 
@@ -96,6 +98,7 @@ void Answer::start() {
   };
   service_.add(running_);
   exchange_->post([self = shared_from_this()] {
+    self->started_ = true;
     self->exchange_->when_closed([self] { self->stop(); });
     if (self->over_) return;
     if (self->order_.with_progress) self->look_at_progress();
@@ -107,7 +110,7 @@ void Answer::start() {
 }
 
 void Answer::pump() {
-  if (over_) return;
+  if (!started_ || over_) return;
   std::string out;
   for (size_t prompt = 0; prompt < streams_.size(); ++prompt) {
     while (exchange_->backlog() + out.size() < kMaxBacklogBytes) {
