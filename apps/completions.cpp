@@ -67,7 +67,8 @@ std::vector<VerbShape> shapes_of(CLI::App& root) {
     VerbShape shape{verb->get_name(), verb->get_description(), {}, {}};
     for (CLI::Option* option : verb->get_options([](CLI::Option*) { return true; })) {
       if (option->get_positional() && shape.first_words.empty()) shape.first_words = choices_of(*option);
-      if (option->nonpositional()) shape.flags.push_back(flag_of(*option));
+      const bool is_hidden = option->get_group().empty();
+      if (option->nonpositional() && !is_hidden) shape.flags.push_back(flag_of(*option));
     }
     shapes.push_back(std::move(shape));
   }
