@@ -331,14 +331,16 @@ TEST(Schema, ToolCalls) {
 }
 
 TEST(Schema, ErrorsTellWhereInObjectsAndArrays) {
-  const auto member = compile_json_schema(R"({"properties":{"a":{"type":"string","pattern":"x"}}})", "schema");
+  const auto member =
+      compile_json_schema(R"({"properties":{"a":{"type":"string","pattern":"x"}}})", "schema");
   ASSERT_FALSE(member);
   EXPECT_NE(member.error().message.find("/properties/a"), std::string::npos) << member.error().message;
   const auto item = compile_json_schema(R"({"prefixItems":[{},{"properties":{"b":{"not":{}}}}]})", "schema");
   ASSERT_FALSE(item);
-  EXPECT_NE(item.error().message.find("/prefixItems/1/properties/b"), std::string::npos) << item.error().message;
-  const auto cycle =
-      compile_json_schema(R"({"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"})", "schema");
+  EXPECT_NE(item.error().message.find("/prefixItems/1/properties/b"), std::string::npos)
+      << item.error().message;
+  const auto cycle = compile_json_schema(
+      R"({"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"})", "schema");
   ASSERT_FALSE(cycle);
   EXPECT_EQ(cycle.error().id, "schema.reference_cycle");
 }
