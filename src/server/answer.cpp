@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <new>
 #include <utility>
 
 #include "base/fail.h"
@@ -28,6 +29,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
         running_(std::make_shared<Running>()) {
     running_->route = call.route;
     running_->tenant = call.caller.tenant;
+    running_->n_prompts = order_.requests.size();
     running_->preview = order_.preview;
     running_->begin = Clock::now();
   }
@@ -40,7 +42,11 @@ class Answer : public std::enable_shared_from_this<Answer> {
     if (awake_.exchange(true)) return;
     exchange_->post([self = shared_from_this()] {
       self->awake_ = false;
-      self->pump();
+      try {
+        self->pump();
+      } catch (const std::bad_alloc&) {
+        self->fail_with({ErrorKind::kMemory, "memory.exhausted", "no memory is left for this answer"});
+      }
     });
   }
   void pump();
@@ -237,6 +243,12 @@ void Answer::stop() {
 }  // namespace
 
 Handled answer(Call& call, AnswerOrder order, std::unique_ptr<Presenter> presenter) {
+  const auto& limits = call.service.options();
+  if (!limits.keys.empty() &&
+      call.service.n_running(call.caller.tenant) + order.requests.size() > limits.max_per_tenant) {
+    return fail(ErrorKind::kBusy, "rate_limit", "expected at most {} requests of one tenant at a time",
+                limits.max_per_tenant);
+  }
   const auto job = std::make_shared<Answer>(call, std::move(order), std::move(presenter));
   RETURN_IF_ERROR(job->submit(call.model()));
   job->start();

@@ -285,6 +285,7 @@ Handled ollama_embed(Call& call) {
   Json embeddings = Json::array();
   size_t n_tokens = 0;
   for (const Json& text : list) {
+    if (call.exchange->closed()) return std::nullopt;
     ASSIGN_OR_RETURN(auto vector, unit_embedding(call.model(), text, n_dimensions, n_tokens));
     embeddings.push_back(std::move(vector));
   }

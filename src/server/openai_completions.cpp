@@ -238,6 +238,9 @@ Result<std::vector<std::vector<TokenId>>> read_prompts(MediumModel& model, const
   return prompts;
 }
 
+// Once the prompts are scored, if they must be.
+Handled complete(Call& call, CompletionOrder order);
+
 }  // namespace
 
 Handled completions(Call& call) {
@@ -258,11 +261,21 @@ Handled completions(Call& call) {
     if (order.adapter == 0) learned.reset();
     if (const Sona* sona = call.service.sona(); sona != nullptr && learned)
       order.scored_generation = sona->live(*learned).number;
-    for (const auto& prompt : order.prompts) {
-      ASSIGN_OR_RETURN(auto scores, call.model().score(prompt, order.n_logprobs, learned));
-      order.prompt_scores.push_back(std::move(scores));
-    }
+    return later(call, [order = std::move(order), learned](Call& held) mutable -> Handled {
+      for (const auto& prompt : order.prompts) {
+        if (held.exchange->closed()) return std::nullopt;
+        ASSIGN_OR_RETURN(auto scores, held.model().score(prompt, order.n_logprobs, learned));
+        order.prompt_scores.push_back(std::move(scores));
+      }
+      return complete(held, std::move(order));
+    });
   }
+  return complete(call, std::move(order));
+}
+
+namespace {
+
+Handled complete(Call& call, CompletionOrder order) {
   if (order.only_echo) {
     if (order.stream) return bad_field("max_tokens", "expected at least 1 in a stream");
     return CompletionPresenter(call.service, std::move(order)).only_prompts();
@@ -284,5 +297,7 @@ Handled completions(Call& call) {
   job.preview = preview_of(job.requests[0].treatment.task);
   return answer(call, std::move(job), std::make_unique<CompletionPresenter>(call.service, std::move(order)));
 }
+
+}  // namespace
 
 }  // namespace ruvltra

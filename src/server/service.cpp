@@ -102,6 +102,7 @@ int http_status(const Error& error) {
   if (id == "store.conflict" || id == "generation_conflict") return 409;
   if (id == "store.full" || id == "store.disk_full") return 507;
   if (id == "request.forbidden") return 403;
+  if (id == "rate_limit") return 429;
   switch (error.kind) {
     case ErrorKind::kInput:
     case ErrorKind::kUsage:
@@ -201,6 +202,14 @@ void Service::remove(const std::shared_ptr<Running>& running) {
 std::vector<std::shared_ptr<Running>> Service::running() const {
   const std::lock_guard lock(mutex_);
   return running_;
+}
+
+size_t Service::n_running(const std::string& tenant) const {
+  const std::lock_guard lock(mutex_);
+  size_t n = 0;
+  for (const auto& running : running_)
+    if (running->tenant == tenant) n += running->n_prompts;
+  return n;
 }
 
 Result<ContextBlock> Service::context_for(const Caller& caller, const std::string& session,
@@ -328,18 +337,30 @@ void Service::handle(std::shared_ptr<Exchange> exchange) {
                      why.empty() ? "the learning system is starting" : "the learning system did not start",
                      why.empty() ? "learning_loading" : "learning_failed");
   }
-  Handled handled = route.handle(call);
+  const bool computes = route.needs == Route::Needs::kSona || route.takes == Route::Takes::kLong;
+  finish(call, computes ? later(call, route.handle) : route.handle(call));
+}
+
+void Service::finish(const Call& call, Handled handled) {
   if (!handled) {
-    HttpResponse response = to_response(handled.error(), route.shape);
-    if (response.status == 503 || response.status == 529) {
+    HttpResponse response = to_response(handled.error(), call.shape);
+    if (response.status == 429 || response.status == 503 || response.status == 529) {
       measures_.rejected(handled.error().id);
       const double seconds = std::clamp(measures_.mean_answer_seconds(), 1.0, 60.0);
       response.headers.push_back({"Retry-After", std::to_string(static_cast<int>(seconds + 0.999))});
     }
-    exchange->respond(std::move(response));
+    call.exchange->respond(std::move(response));
   } else if (*handled) {
-    exchange->respond(std::move(**handled));
+    call.exchange->respond(std::move(**handled));
   }
+}
+
+Handled later(Call& call, std::function<Handled(Call& call)> rest) {
+  RETURN_IF_ERROR(call.service.blocking().post([call, rest = std::move(rest)]() mutable {
+    if (call.exchange->closed()) return;  // nobody waits for it any more
+    call.service.finish(call, rest(call));
+  }));
+  return std::nullopt;
 }
 
 void Service::tally(const HttpRequest& request, int status) {

@@ -34,6 +34,7 @@ struct ServiceOptions {
   std::vector<std::string> cors_origins = {};
   std::vector<std::string> aliases = {};  // names the model also answers to; "*": any
   std::string profile = "base";           // of requests for the model by its own name
+  size_t max_per_tenant = 64;             // requests at a time, where there are keys
   double queue_seconds = 60, request_seconds = 600, ping_seconds = 15;
   bool ui = true;
 };
@@ -56,6 +57,7 @@ struct Caller {
 struct Running {
   std::string id = {};  // of the response
   std::string route = {}, tenant = {};
+  size_t n_prompts = 1;
   std::string preview = {};  // the beginning of what was asked
   std::chrono::steady_clock::time_point begin = {};
   std::atomic<size_t> n_prompt = 0, n_prompt_done = 0, n_generated = 0;
@@ -63,6 +65,7 @@ struct Running {
 };
 
 class McpCalls;
+struct Call;
 
 class Service {
  public:
@@ -88,6 +91,8 @@ class Service {
   // Answers, now or later.
   void handle(std::shared_ptr<Exchange> exchange);
   void tally(const HttpRequest& request, int status);
+  // Answers with what a handler returned; nothing if it answers by itself.
+  void finish(const Call& call, Result<std::optional<HttpResponse>> handled);
 
   OpenTrajectories& open_trajectories() { return open_trajectories_; }
   McpCalls& mcp_calls() { return *mcp_calls_; }
@@ -104,6 +109,7 @@ class Service {
   void add(const std::shared_ptr<Running>& running);
   void remove(const std::shared_ptr<Running>& running);
   std::vector<std::shared_ptr<Running>> running() const;
+  size_t n_running(const std::string& tenant) const;  // prompts
 
   // The bank's block for a conversation, chosen once for a session.
   Result<ContextBlock> context_for(const Caller& caller, const std::string& session, std::string_view task);
@@ -171,7 +177,13 @@ struct Route {
   ErrorShape shape = ErrorShape::kOpenAi;
   Handled (*handle)(Call& call) = nullptr;
   std::string_view summary;  // for docs and the OpenAPI file
+  // What computes or writes before it answers runs where it keeps nobody else waiting.
+  enum class Takes { kMoment, kLong } takes = Takes::kMoment;
 };
+
+// Runs the rest of a handler on the threads for work that takes long, and answers with what it returns.
+// Error: server.busy.
+Handled later(Call& call, std::function<Handled(Call& call)> rest);
 
 // All of them. GET answers HEAD as well.
 std::span<const Route> routes();
