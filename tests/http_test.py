@@ -55,12 +55,16 @@ def open_server():
     return server
 
 
-def keyed_server():
+def keys_file():
     path = os.path.join(SCRATCH, "keys")
     if not os.path.exists(path):
         with open(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as file:
             file.write(KEYS)
-    server = Shared.get("keyed", "--learn", "record", "--api-key-file", path)
+    return path
+
+
+def keyed_server():
+    server = Shared.get("keyed", "--learn", "record", "--api-key-file", keys_file())
     server.wait_until_it_learns("alice-key")
     return server
 
@@ -82,12 +86,9 @@ class HttpCase(Case):
         """Bias against what ends an answer: only max_tokens does."""
         if self.endless_ is None:
             type(self).endless_ = {
-                str(self.server.post("/tokenize", {"content": text}, self.key())["tokens"][0]): -100
+                str(open_server().post("/tokenize", {"content": text})["tokens"][0]): -100
                 for text in ("<|im_end|>", "<|endoftext|>")}
         return self.endless_
-
-    def key(self):
-        return None
 
     def drawn(self, **more):
         return {"messages": ASKED, "seed": 7, "max_tokens": 30, "logit_bias": self.endless(), **more}
@@ -772,9 +773,6 @@ class Keys(HttpCase):
         cls.server = keyed_server()
         cls.endless_ = None
 
-    def key(self):
-        return "alice-key"
-
     def status(self, method, path, **headers):
         """Of the head of the answer: streams are not read to their end."""
         connection = self.server.connection()
@@ -946,6 +944,18 @@ class Limits(HttpCase):
         self.assertTrue(all(chunk["ruvltra"]["timeout"] for chunk in last))
         self.assertLess(max(chunk["timings"]["predicted_n"] for chunk in last), 1900)
         self.becomes_idle()
+
+    def test_one_tenant_does_not_take_all(self):
+        path = keys_file()
+        server = self.start("limited", "--api-key-file", path, "--per-tenant", "1")
+        first = self.long_stream(key="alice-key", n=4)
+        refusal = server.call("POST", "/v1/chat/completions", self.drawn(), "alice-key")
+        self.error(refusal, 429, "rate_limit")
+        self.assertGreaterEqual(int(refusal.headers["Retry-After"]), 1)
+        self.assertEqual(server.call("POST", "/v1/chat/completions", self.drawn(), "bob-key").status, 200)
+        first.connection.close()
+        self.becomes_idle("alice-key")
+        self.assertEqual(server.call("POST", "/v1/chat/completions", self.drawn(), "alice-key").status, 200)
 
     def test_no_page_and_any_model_name(self):
         server = self.start("bare", "--no-ui", "--alias", "*")
