@@ -33,7 +33,7 @@ struct Options {
   int port = 8080;
   std::string api_key_file, api_key;
   std::vector<std::string> allowed_hosts, cors_origins, aliases;
-  int parallel = 8, queue = 256;
+  int parallel = 8, queue = 256, per_tenant = 64;
   int queue_timeout = 60, request_timeout = 600, sse_ping = 15, drain = 10;
   std::string prefix_cache = "on";
   bool no_ui = false;
@@ -172,6 +172,7 @@ Result<int> serve(Options& options) {
   settings.cors_origins = options.cors_origins;
   settings.aliases = options.aliases;
   settings.profile = options.profile;
+  settings.max_per_tenant = static_cast<size_t>(options.per_tenant);
   settings.queue_seconds = options.queue_timeout;
   settings.request_seconds = options.request_timeout;
   settings.ping_seconds = options.sse_ping;
@@ -243,8 +244,7 @@ void add_serve_verb(Program& program) {
   add_data_dir_option(app, options->learning.data_dir);
   app.add_option("--learn", options->learning.learn,
                  "on: adapters learn from feedback; record: answers are kept as trajectories; off: only what "
-                 "clients post "
-                 "is kept")
+                 "clients post is kept; default is record for the profile agent, else off")
       ->check(one_of({"off", "record", "on"}))
       ->group("Learning");
   const char* group = "Network";
@@ -259,16 +259,21 @@ void add_serve_verb(Program& program) {
                  "One key, of the tenant default; others can see it in the process list")
       ->type_name("KEY")
       ->group(group);
-  app.add_option("--allowed-host", options->allowed_hosts, "Names in the Host header besides this machine's")
-      ->group(group);
-  app.add_option("--cors-origin", options->cors_origins, "Origins of web pages that may call")->group(group);
-  app.add_option("--alias", options->aliases, "Another name the model answers to; '*': any name")
-      ->group(group);
+  const auto add_list = [&](const char* name, std::vector<std::string>& values, const char* help) {
+    app.add_option(name, values, help)->delimiter(',')->type_name("LIST")->group(group);
+  };
+  add_list("--allowed-host", options->allowed_hosts, "Names in the Host header besides this machine's");
+  add_list("--cors-origin", options->cors_origins, "Origins of web pages that may call");
+  add_list("--alias", options->aliases, "Other names the model answers to; '*': any name");
   app.add_option("--parallel", options->parallel, "Requests computed together")
       ->check(in_range(1, 64))
       ->group("Limits");
   app.add_option("--queue", options->queue, "Requests that may wait; more get 503")
       ->check(in_range(0, 65536))
+      ->group("Limits");
+  app.add_option("--per-tenant", options->per_tenant,
+                 "With keys: requests of one tenant at a time; more get 429")
+      ->check(in_range(1, 65536))
       ->group("Limits");
   app.add_option("--queue-timeout", options->queue_timeout, "Seconds a request may wait")
       ->check(in_range(1, 86400))

@@ -29,6 +29,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
         running_(std::make_shared<Running>()) {
     running_->route = call.route;
     running_->tenant = call.caller.tenant;
+    running_->n_prompts = order_.requests.size();
     running_->preview = order_.preview;
     running_->begin = Clock::now();
   }
@@ -71,6 +72,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
   std::atomic<bool> awake_ = false;
   size_t n_ended_ = 0;
   size_t n_told_ = 0;  // prompt tokens a progress piece told of
+  // The engine may call before submit() is through: until then there is nothing to look at.
+  bool started_ = false;
   bool has_tokens_ = false, over_ = false;
 };
 
@@ -100,6 +103,7 @@ void Answer::start() {
   };
   service_.add(running_);
   exchange_->post([self = shared_from_this()] {
+    self->started_ = true;
     self->exchange_->when_closed([self] { self->stop(); });
     if (self->over_) return;
     if (self->order_.with_progress) self->look_at_progress();
@@ -111,7 +115,7 @@ void Answer::start() {
 }
 
 void Answer::pump() {
-  if (over_) return;
+  if (!started_ || over_) return;
   std::string out;
   for (size_t prompt = 0; prompt < streams_.size(); ++prompt) {
     while (exchange_->backlog() + out.size() < kMaxBacklogBytes) {
@@ -239,6 +243,12 @@ void Answer::stop() {
 }  // namespace
 
 Handled answer(Call& call, AnswerOrder order, std::unique_ptr<Presenter> presenter) {
+  const auto& limits = call.service.options();
+  if (!limits.keys.empty() &&
+      call.service.n_running(call.caller.tenant) + order.requests.size() > limits.max_per_tenant) {
+    return fail(ErrorKind::kBusy, "rate_limit", "expected at most {} requests of one tenant at a time",
+                limits.max_per_tenant);
+  }
   const auto job = std::make_shared<Answer>(call, std::move(order), std::move(presenter));
   RETURN_IF_ERROR(job->submit(call.model()));
   job->start();

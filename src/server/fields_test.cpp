@@ -30,7 +30,8 @@ TEST(Fields, AbsentAndNullLeaveWhatIsThere) {
 TEST(Fields, IntegersOfTheirRange) {
   const auto read = [](const char* value, int64_t low, int64_t high) -> std::optional<int64_t> {
     int64_t out = -77;
-    const auto done = read_integer(object(("{\"a\": " + std::string(value) + "}").c_str()), "a", low, high, out);
+    const auto done =
+        read_integer(object(("{\"a\": " + std::string(value) + "}").c_str()), "a", low, high, out);
     if (done) return out;
     EXPECT_EQ(done.error().id, "request.field");
     EXPECT_EQ(field_of(done.error()), "a") << done.error().message;
@@ -43,8 +44,9 @@ TEST(Fields, IntegersOfTheirRange) {
   EXPECT_EQ(read("1e1", 1, 16), 10);
   EXPECT_EQ(read("-9223372036854775808", INT64_MIN, INT64_MAX), INT64_MIN);
   EXPECT_EQ(read("9223372036854775807", INT64_MIN, INT64_MAX), INT64_MAX);
-  for (const char* value : {"0", "17", "-1", "2147483648", "9223372036854775808", "18446744073709551615", "1e308", "-1e308",
-                            "1.5", "\"1\"", "true", "[]", "[1]", "{}", "100000000000000000000"})
+  for (const char* value :
+       {"0", "17", "-1", "2147483648", "9223372036854775808", "18446744073709551615", "1e308", "-1e308",
+        "1.5", "\"1\"", "true", "[]", "[1]", "{}", "100000000000000000000"})
     EXPECT_EQ(read(value, 1, 16), std::nullopt) << value;
   EXPECT_EQ(read("9223372036854775808", INT64_MIN, INT64_MAX), std::nullopt);
   EXPECT_EQ(read("9223372036854775808.0", INT64_MIN, INT64_MAX), std::nullopt);
@@ -58,7 +60,8 @@ TEST(Fields, NumbersOfTheirRange) {
     return done.has_value();
   };
   for (const char* value : {"0", "2", "-0.0", "1e-300", "1.999"}) EXPECT_TRUE(reads(value)) << value;
-  for (const char* value : {"2.001", "-1e-9", "1e308", "\"1\"", "false", "[]", "{}"}) EXPECT_FALSE(reads(value)) << value;
+  for (const char* value : {"2.001", "-1e-9", "1e308", "\"1\"", "false", "[]", "{}"})
+    EXPECT_FALSE(reads(value)) << value;
 }
 
 TEST(Fields, BooleansAndStrings) {

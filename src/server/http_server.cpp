@@ -276,6 +276,7 @@ void Connection::dropped(const HttpRequest& request) {
 void Connection::answered() {
   working_ = false;
   ++serial_;
+  begun_ = false;
   --server_.n_exchanges;
   head_seen_ = false;
   awake_seconds_ = 0;
@@ -529,7 +530,15 @@ Result<std::unique_ptr<HttpServer>> HttpServer::listen(const Options& options, S
   impl->workers.emplace(static_cast<size_t>(options.n_workers));
   impl->accept();
   impl->look_at_deadlines();
-  impl->thread = std::thread([impl = impl.get()] { impl->io.run(); });
+  impl->thread = std::thread([impl = impl.get()] {
+    while (!impl->io.stopped()) {
+      try {
+        impl->io.run();
+      } catch (const std::exception&) {
+        // No memory for one piece of work: its connection runs into a deadline, the others go on.
+      }
+    }
+  });
   return std::unique_ptr<HttpServer>(new HttpServer(std::move(impl)));
 }
 

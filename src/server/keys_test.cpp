@@ -56,15 +56,42 @@ TEST(Keys, ErrorsNameTheLineAndNoKey) {
 
 TEST(Keys, HostsOfThisMachine) {
   const std::vector<std::string> allowed = {"Chat.example.org", "other.example:9000"};
-  for (const char* host : {"localhost", "LOCALHOST:80", "127.0.0.1", "127.0.0.1:8080", "127.255.1.2", "[::1]", "[::1]:8080",
-                           "chat.example.org", "CHAT.example.org:443", "other.example:9000"})
+  for (const char* host : {"localhost", "LOCALHOST:80", "127.0.0.1", "127.0.0.1:8080", "127.255.1.2", "[::1]",
+                           "[::1]:8080", "chat.example.org", "CHAT.example.org:443", "other.example:9000"})
     EXPECT_TRUE(is_allowed_host(host, allowed)) << host;
-  for (const char* host :
-       {"", ":", ":80", "localhost.", "127.0.0.1.", "localhost:", "localhost:x", "localhost:123456", "localhost:80:80",
-        "localhost.evil.example", "127.0.0.1.evil.example", "127.evil.example", "127.0.0", "127.0.0.1.2", "127..0.1",
-        "127.0.0.1234", "127.0.0.x", "0.0.0.0", "128.0.0.1", "::1", "[::1", "[::1]x", "[::1]x:80", "[::]",
-        "[::ffff:127.0.0.1]", "evil.example", "chat.example.org.", "xchat.example.org", "other.example", "other.example:9001",
-        "localhost/", "user@localhost", "localhost, evil"})
+  for (const char* host : {"",
+                           ":",
+                           ":80",
+                           "localhost.",
+                           "127.0.0.1.",
+                           "localhost:",
+                           "localhost:x",
+                           "localhost:123456",
+                           "localhost:80:80",
+                           "localhost.evil.example",
+                           "127.0.0.1.evil.example",
+                           "127.evil.example",
+                           "127.0.0",
+                           "127.0.0.1.2",
+                           "127..0.1",
+                           "127.0.0.1234",
+                           "127.0.0.x",
+                           "0.0.0.0",
+                           "128.0.0.1",
+                           "::1",
+                           "[::1",
+                           "[::1]x",
+                           "[::1]x:80",
+                           "[::]",
+                           "[::ffff:127.0.0.1]",
+                           "evil.example",
+                           "chat.example.org.",
+                           "xchat.example.org",
+                           "other.example",
+                           "other.example:9001",
+                           "localhost/",
+                           "user@localhost",
+                           "localhost, evil"})
     EXPECT_FALSE(is_allowed_host(host, allowed)) << host;
 }
 
@@ -73,9 +100,10 @@ TEST(Keys, Origins) {
   EXPECT_TRUE(is_allowed_origin("http://127.0.0.1:8080", "127.0.0.1:8080", allowed));
   EXPECT_TRUE(is_allowed_origin("https://LOCALHOST", "localhost", allowed));
   EXPECT_TRUE(is_allowed_origin("https://chat.example.org", "127.0.0.1:8080", allowed));
-  for (const char* origin : {"", "null", "*", "http://127.0.0.1", "http://127.0.0.1:8081", "http://127.0.0.1:8080/",
-                             "http://127.0.0.1:8080.evil.example", "http://chat.example.org", "https://chat.example.org:444",
-                             "127.0.0.1:8080", "ftp://127.0.0.1:8080"})
+  for (const char* origin :
+       {"", "null", "*", "http://127.0.0.1", "http://127.0.0.1:8081", "http://127.0.0.1:8080/",
+        "http://127.0.0.1:8080.evil.example", "http://chat.example.org", "https://chat.example.org:444",
+        "127.0.0.1:8080", "ftp://127.0.0.1:8080"})
     EXPECT_FALSE(is_allowed_origin(origin, "127.0.0.1:8080", allowed)) << origin;
 }
 

@@ -32,8 +32,8 @@ TEST(Measures, MeanOfAnswers) {
   EXPECT_EQ(measures.mean_answer_seconds(), 2);
 }
 
-// Prometheus' text format 0.0.4, read by rules of our own: a family is described once, before its samples, and no
-// sample comes twice.
+// Prometheus' text format 0.0.4, read by rules of our own: a family is described once, before its samples,
+// and no sample comes twice.
 TEST(Measures, ExpositionParses) {
   Measures measures;
   measures.first_token(0.02);
@@ -44,9 +44,9 @@ TEST(Measures, ExpositionParses) {
   measures.http("/v1/models/{id}", 200);
   measures.http("other", 404);
   measures.rejected("engine.queue_full");
-  const std::string text = measures.exposition(
-      {{"memory_bytes", "Memory", 5, false, "kind", "a"}, {"memory_bytes", "Memory", 6, false, "kind", "b"},
-       {"things_total", "Things", 7, true}});
+  const std::string text = measures.exposition({{"memory_bytes", "Memory", 5, false, "kind", "a"},
+                                                {"memory_bytes", "Memory", 6, false, "kind", "b"},
+                                                {"things_total", "Things", 7, true}});
   const std::regex sample(R"(([a-zA-Z_:][a-zA-Z0-9_:]*)(\{[^}]*(\{[^}]*\})?[^}]*\})? (\S+))");
   std::set<std::string> described, samples;
   std::map<std::string, double> values;
@@ -61,7 +61,8 @@ TEST(Measures, ExpositionParses) {
     ASSERT_TRUE(std::regex_match(line, match, sample)) << line;
     std::string family = match[1];
     for (const char* ending : {"_bucket", "_sum", "_count"})
-      if (family.ends_with(ending) && !described.contains(family)) family.resize(family.size() - std::strlen(ending));
+      if (family.ends_with(ending) && !described.contains(family))
+        family.resize(family.size() - std::strlen(ending));
     EXPECT_TRUE(described.contains(family)) << line;
     EXPECT_TRUE(family.starts_with("ruvltra_")) << line;
     const std::string name = match[1].str() + match[2].str();

@@ -48,8 +48,9 @@ struct Look {
   size_t n = 0;  // bytes up to the mark, the mark included
 };
 
-// Looks for a mark of CRs and LFs within `max_bytes`. Stray is a byte that no head may hold before it: a CR that is
-// not before a LF, a LF that is not after a CR, any other control but tabs. The first `n_checked` bytes hold none.
+// Looks for a mark of CRs and LFs within `max_bytes`. Stray is a byte that no head may hold before it: a CR
+// that is not before a LF, a LF that is not after a CR, any other control but tabs. The first `n_checked`
+// bytes hold none.
 Look look_for(std::string_view mark, std::string_view in, size_t max_bytes, size_t n_checked = 0) {
   const size_t at = in.find(mark);
   const std::string_view seen = in.substr(0, at == std::string_view::npos ? max_bytes : at + mark.size());
@@ -74,7 +75,8 @@ bool belongs_before_body(std::string_view name) {
 std::string_view name_of(std::string_view field) {
   const size_t colon = field.find(':');
   const std::string_view name = field.substr(0, colon);
-  const bool is_name = colon != std::string_view::npos && std::all_of(name.begin(), name.end(), is_token_char);
+  const bool is_name =
+      colon != std::string_view::npos && std::all_of(name.begin(), name.end(), is_token_char);
   return is_name ? name : std::string_view();
 }
 
@@ -311,7 +313,8 @@ RequestReader::Step RequestReader::read_trailer(std::string_view& rest) {
   }
   const std::string_view name = name_of(line);
   if (name.empty() || belongs_before_body(name))
-    return refuse(400, "trailers: expected NAME: VALUE on every line, and nothing about the body", "bad_trailer");
+    return refuse(400, "trailers: expected NAME: VALUE on every line, and nothing about the body",
+                  "bad_trailer");
   return Step::kComplete;
 }
 

@@ -1,6 +1,6 @@
 // Bytes of a connection to HTTP/1.1 requests (RFC 9112), strictly: what two readers could take for different
-// things is refused. Boost.Beast parses heads; what it would let pass is checked before. Chunks are read here:
-// Beast 1.74 takes a bare LF in an extension, and any number of trailers.
+// things is refused. Boost.Beast parses heads; what it would let pass is checked before. Chunks are read
+// here: Beast 1.74 takes a bare LF in an extension, and any number of trailers.
 //
 // *Invariants*: how the bytes are cut into pieces changes neither the requests nor the refusal.
 #pragma once

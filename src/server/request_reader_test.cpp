@@ -19,7 +19,8 @@ int status_of(const std::string& bytes) { return read_all(bytes, bytes.size()).r
 
 TEST(RequestReader, ReadsRequestsOneAfterAnother) {
   const std::string bytes =
-      "\r\n\r\nGET /a?b=c HTTP/1.1\r\nHost: x\r\nX-One:  two \r\n\r\n" + post("content-length: 3\r\n", "abc") +
+      "\r\n\r\nGET /a?b=c HTTP/1.1\r\nHost: x\r\nX-One:  two \r\n\r\n" +
+      post("content-length: 3\r\n", "abc") +
       post("Transfer-Encoding: Chunked\r\n", "2;e=\"1\"\r\nab\r\n01\r\nc\r\n0\r\nx-t: 1\r\n\r\n") +
       "HEAD / HTTP/1.0\r\n\r\n";
   const ReadRequests all = read_all(bytes, bytes.size());
@@ -38,7 +39,8 @@ TEST(RequestReader, ReadsRequestsOneAfterAnother) {
 TEST(RequestReader, EverySplitReadsTheSame) {
   const std::vector<std::string> samples = {
       "\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
-      post("Content-Length: 5\r\n", "hello") + post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\na: b\r\n\r\n"),
+      post("Content-Length: 5\r\n", "hello") +
+          post("Transfer-Encoding: chunked\r\n", "3\r\nabc\r\n0\r\na: b\r\n\r\n"),
       post("Transfer-Encoding: chunked\r\n", "3\r\nabcd\r\n0\r\n\r\n"),
       post("Transfer-Encoding: chunked\r\n", "3;a\nb\r\nabc\r\n0\r\n\r\n"),
       "GET / HTTP/1.1\r\nHost: x\r\nA: b\rc\r\n\r\n",
@@ -68,7 +70,9 @@ TEST(RequestReader, LimitsAreExact) {
     EXPECT_EQ(read_all(bytes, 1, limits), read_all(bytes, bytes.size(), limits));
     return read_all(bytes, bytes.size(), limits).refusal;
   };
-  const auto line = [](size_t n) { return "GET /" + std::string(n - 14, 'a') + " HTTP/1.1\r\nHost: x\r\n\r\n"; };
+  const auto line = [](size_t n) {
+    return "GET /" + std::string(n - 14, 'a') + " HTTP/1.1\r\nHost: x\r\n\r\n";
+  };
   EXPECT_EQ(status(line(30)), 0);
   EXPECT_EQ(status(line(31)), 414);
   EXPECT_EQ(status(std::string(32, 'A')), 414);
@@ -88,20 +92,23 @@ TEST(RequestReader, LimitsAreExact) {
 TEST(RequestReader, RefusesWhatTwoReadersCouldTakeForDifferentThings) {
   const std::string good = "GET / HTTP/1.1\r\nHost: x\r\n";
   EXPECT_EQ(status_of(good + "\r\n"), 0);
-  for (const char* fields : {"A : b\r\n", " A: b\r\n", "A: b\r\n c\r\n", "A\r\n", ": b\r\n", "A: \1\r\n", "A: b\nC: d\r\n",
-                             "A: b\rC: d\r\n", "Host: x\r\n", "A\x7f: b\r\n", "A(: b\r\n"})
+  for (const char* fields : {"A : b\r\n", " A: b\r\n", "A: b\r\n c\r\n", "A\r\n", ": b\r\n", "A: \1\r\n",
+                             "A: b\nC: d\r\n", "A: b\rC: d\r\n", "Host: x\r\n", "A\x7f: b\r\n", "A(: b\r\n"})
     EXPECT_EQ(status_of(good + fields + "\r\n"), 400) << fields;
   for (const char* fields :
        {"Content-Length: 1\r\nContent-Length: 1\r\n", "Content-Length: 1, 1\r\n", "Content-Length: +1\r\n",
-        "Content-Length: -1\r\n", "Content-Length: 0x1\r\n", "Content-Length:\r\n", "Content-Length: 99999999999999999999\r\n",
-        "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"})
+        "Content-Length: -1\r\n", "Content-Length: 0x1\r\n", "Content-Length:\r\n",
+        "Content-Length: 99999999999999999999\r\n", "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"})
     EXPECT_EQ(status_of(post(fields, "1\r\na\r\n0\r\n\r\n")), 400) << fields;
   for (const char* encoding : {"gzip", "chunked, chunked", "gzip, chunked", "identity", "xchunked", ""})
-    EXPECT_EQ(status_of(post("Transfer-Encoding: " + std::string(encoding) + "\r\n", "0\r\n\r\n")), 501) << encoding;
+    EXPECT_EQ(status_of(post("Transfer-Encoding: " + std::string(encoding) + "\r\n", "0\r\n\r\n")), 501)
+        << encoding;
   for (const char* body :
-       {"g\r\n", "-1\r\na\r\n", "0x1\r\na\r\n", " 1\r\na\r\n", "1 \r\na\r\n", "\r\n", ";a\r\n", "1\na\r\n", "1\ra\r\n",
-        "1;a\nb\r\na\r\n", "1\r\nab\r\n", "1\r\na\n0\r\n\r\n", "11111111111111111\r\n", "0\r\n\n", "0\r\na\r\n\r\n",
-        "0\r\na: b\n\r\n", "0\r\na: b\r\n c\r\n\r\n", "0\r\nContent-Length: 5\r\n\r\n", "0\r\nHost: b\r\n\r\n"})
+       {"g\r\n", "-1\r\na\r\n", "0x1\r\na\r\n", " 1\r\na\r\n", "1 \r\na\r\n", "\r\n", ";a\r\n", "1\na\r\n",
+        "1\ra\r\n", "1;a\nb\r\na\r\n", "1\r\nab\r\n", "1\r\na\n0\r\n\r\n", "11111111111111111\r\n", "0\r\n\n",
+        "0\r\na\r\n\r\n", "0\r\na: b\n\r\n", "0\r\na: b\r\n c\r\n\r\n", "0\r\nContent-Length: 5\r\n\r\n",
+        "0\r\nHost: b\r\n\r\n"})
     EXPECT_EQ(status_of(post("Transfer-Encoding: chunked\r\n", body)), 400) << body;
   EXPECT_EQ(status_of("GET / HTTP/2.0\r\n\r\n"), 505);
   EXPECT_EQ(status_of("GET /\r\n\r\n"), 400);

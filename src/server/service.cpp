@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/record_id.h"
 #include "server/fields.h"
+#include "server/mcp.h"
 
 namespace ruvltra {
 namespace {
@@ -101,6 +102,7 @@ int http_status(const Error& error) {
   if (id == "store.conflict" || id == "generation_conflict") return 409;
   if (id == "store.full" || id == "store.disk_full") return 507;
   if (id == "request.forbidden") return 403;
+  if (id == "rate_limit") return 429;
   switch (error.kind) {
     case ErrorKind::kInput:
     case ErrorKind::kUsage:
@@ -138,12 +140,14 @@ HttpResponse to_response(const Error& error, ErrorShape shape) {
 }
 
 Service::Service(ServiceOptions options)
-    : options_(std::move(options)), nonce_([] {
+    : options_(std::move(options)),
+      nonce_([] {
         uint64_t nonce = 0;
         const RecordId id = new_record_id();
         for (size_t i = 8; i < 12; ++i) nonce = nonce << 8 | id.bytes[i];
         return nonce;
-      }()) {}
+      }()),
+      mcp_calls_(std::make_unique<McpCalls>()) {}
 
 Service::~Service() = default;
 
@@ -198,6 +202,14 @@ void Service::remove(const std::shared_ptr<Running>& running) {
 std::vector<std::shared_ptr<Running>> Service::running() const {
   const std::lock_guard lock(mutex_);
   return running_;
+}
+
+size_t Service::n_running(const std::string& tenant) const {
+  const std::lock_guard lock(mutex_);
+  size_t n = 0;
+  for (const auto& running : running_)
+    if (running->tenant == tenant) n += running->n_prompts;
+  return n;
 }
 
 Result<ContextBlock> Service::context_for(const Caller& caller, const std::string& session,
@@ -322,7 +334,7 @@ void Service::handle(std::shared_ptr<Exchange> exchange) {
 void Service::finish(const Call& call, Handled handled) {
   if (!handled) {
     HttpResponse response = to_response(handled.error(), call.shape);
-    if (response.status == 503 || response.status == 529) {
+    if (response.status == 429 || response.status == 503 || response.status == 529) {
       measures_.rejected(handled.error().id);
       const double seconds = std::clamp(measures_.mean_answer_seconds(), 1.0, 60.0);
       response.headers.push_back({"Retry-After", std::to_string(static_cast<int>(seconds + 0.999))});

@@ -34,6 +34,7 @@ struct ServiceOptions {
   std::vector<std::string> cors_origins = {};
   std::vector<std::string> aliases = {};  // names the model also answers to; "*": any
   std::string profile = "base";           // of requests for the model by its own name
+  size_t max_per_tenant = 64;             // requests at a time, where there are keys
   double queue_seconds = 60, request_seconds = 600, ping_seconds = 15;
   bool ui = true;
 };
@@ -56,12 +57,14 @@ struct Caller {
 struct Running {
   std::string id = {};  // of the response
   std::string route = {}, tenant = {};
+  size_t n_prompts = 1;
   std::string preview = {};  // the beginning of what was asked
   std::chrono::steady_clock::time_point begin = {};
   std::atomic<size_t> n_prompt = 0, n_prompt_done = 0, n_generated = 0;
   std::function<void()> cancel = {};
 };
 
+class McpCalls;
 struct Call;
 
 class Service {
@@ -92,6 +95,7 @@ class Service {
   void finish(const Call& call, Result<std::optional<HttpResponse>> handled);
 
   OpenTrajectories& open_trajectories() { return open_trajectories_; }
+  McpCalls& mcp_calls() { return *mcp_calls_; }
   Workers& blocking() { return blocking_; }  // for handlers that wait long
   Jobs& jobs() { return jobs_; }
   Json jobs_json(const std::string& tenant) const { return jobs_.list(tenant); }
@@ -105,6 +109,7 @@ class Service {
   void add(const std::shared_ptr<Running>& running);
   void remove(const std::shared_ptr<Running>& running);
   std::vector<std::shared_ptr<Running>> running() const;
+  size_t n_running(const std::string& tenant) const;  // prompts
 
   // The bank's block for a conversation, chosen once for a session.
   Result<ContextBlock> context_for(const Caller& caller, const std::string& session, std::string_view task);
@@ -131,6 +136,7 @@ class Service {
   std::atomic<const HttpServer*> http_ = nullptr;
   Measures measures_;
   OpenTrajectories open_trajectories_;
+  const std::unique_ptr<McpCalls> mcp_calls_;
   mutable std::mutex mutex_;  // of what follows
   std::string sona_failure_;
   std::vector<std::shared_ptr<Running>> running_;

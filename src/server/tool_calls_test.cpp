@@ -71,7 +71,7 @@ TEST(ToolCalls, EverySplitReadsTheSame) {
 
 TEST(ToolCalls, TextIsShownAsSoonAsItCanBe) {
   ToolCallReader reader;
-  EXPECT_EQ(reader.push("one ").text, "one");     // white space may stand before a call
+  EXPECT_EQ(reader.push("one ").text, "one");      // white space may stand before a call
   EXPECT_EQ(reader.push("two <to").text, " two");  // this may be one
   EXPECT_EQ(reader.push("do>").text, " <todo>");
   EXPECT_EQ(reader.push("<tool_call>{\"name\":\"f\"").text, "");
