@@ -507,6 +507,10 @@ def prompts(t):
                                                                      "stream": True})
     t.add_body("echo and logprobs in a stream", "/v1/completions", {"prompt": "a", "echo": True, "logprobs": 1,
                                                                    "stream": True, "max_tokens": 1})
+    t.add_body("a million log-probabilities", "/v1/completions", {"prompt": [[1] * 1000] * 64, "echo": True,
+                                                                  "logprobs": 20, "max_tokens": 0})
+    t.add_body("a million log-probabilities of copies", "/v1/completions", {
+        "prompt": [[1] * 1000] * 8, "echo": True, "logprobs": 20, "n": 16, "max_tokens": 1})
     t.add_body("16 answers to 4 prompts", "/v1/completions", {"prompt": ["a", "b", "c", "d"], "n": 16, "max_tokens": 1},
                OK)
     t.add_body("all features at once", CHAT, {

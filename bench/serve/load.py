@@ -65,6 +65,14 @@ class Server:
             fields = file.read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def thread_seconds(self):
+        """CPU seconds of every thread, to the nanosecond."""
+        out = {}
+        for task in os.listdir(f"/proc/{self.process.pid}/task"):
+            with open(f"/proc/{self.process.pid}/task/{task}/schedstat") as file:
+                out[task] = int(file.read().split()[0]) / 1e9
+        return out
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
@@ -323,9 +331,10 @@ def overhead(options):
     prompt, n = "Once upon a time there was a", options.tokens
     body = json.dumps({"prompt": prompt, "max_tokens": n, "temperature": 1, "top_p": 1, "top_k": 0, "repeat_penalty": 1, "seed": 5, "stream": True}).encode()
     server = Server(options.program, options.model)
-    http_, inside, run = [], [], []
+    http_, inside, run, threads = [], [], [], []
     try:
         for _ in range(options.rounds + 1):
+            cpu = server.thread_seconds()
             connection = socket.create_connection(("127.0.0.1", server.port))
             connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n"
                                b"Connection: close\r\n\r\n%s" % (len(body), body))
@@ -339,11 +348,13 @@ def overhead(options):
             timings = json.loads(re.search(rb'"timings":(\{[^}]*\})', b"".join(held))[1])
             got = timings["predicted_n"]
             http_.append((last - first) / (got - 1))
+            used = [1e6 * (after - cpu.get(task, 0)) / got for task, after in server.thread_seconds().items()]
+            threads.append(sorted(used, reverse=True)[:5])
             inside.append(timings["predicted_ms"] / 1000 / (got - 1))
             done = subprocess.run([options.program, "run", "-m", options.model, "--raw", "--json", "-n", str(n), "--temp", "1",
                                    "--top-p", "1", "--top-k", "0", "--repeat-penalty", "1", "--seed", "5", prompt], capture_output=True, check=True, stdin=subprocess.DEVNULL)
             document = json.loads(done.stdout)
-            if document["timings"]["predicted_n"] != got:
+            if document["usage"]["completion_tokens"] != got:
                 raise SystemExit("the answers differ")
             run.append(document["timings"]["predicted_ms"] / 1000 / (got - 1))
     finally:
@@ -353,6 +364,7 @@ def overhead(options):
     ratios = [100 * (a / b - 1) for a, b in zip(http_, run)]
     return {"model": os.path.basename(options.model), "tokens": got, "rounds": options.rounds,
             "us_per_token": {"http": us(http_), "engine_behind_http": us(inside), "in_process": us(run)},
+            "cpu_us_per_token_of_busiest_threads": [round(statistics.median(one), 1) for one in zip(*threads[1:])],
             "us_per_token_min": {"http": round(1e6 * min(http_), 1), "in_process": round(1e6 * min(run), 1)},
             "overhead_percent_median_of_pairs": round(statistics.median(ratios), 2),
             "overhead_percent_of_medians": round(100 * (us(http_) / us(run) - 1), 2)}, 0
