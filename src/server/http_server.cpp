@@ -321,7 +321,8 @@ void Connection::flush() {
     return error ? 0 : kMaxWriteBytes;
   };
   const auto written = [self = shared_from_this(), n_pieces](ErrorCode error, size_t n) {
-    if (error) return self->lost();
+    // Closed meanwhile, there is nothing left of what was written, even if all of it was.
+    if (error || self->gone_) return self->lost();
     self->backlog_ -= n;
     self->out_.erase(self->out_.begin(), self->out_.begin() + static_cast<ptrdiff_t>(n_pieces));
     if (!self->out_.empty()) return self->flush();
