@@ -92,6 +92,8 @@ class HnswBench {
   struct Point {
     int ef;
     double recall, qps, evals, reranks, hops;
+    double recall_gone;   // of the queries whose whole cluster was erased
+    double looked_again;  // share of all queries
   };
   struct Fit {
     double a = 0, b = 0, r2 = 0;
@@ -225,6 +227,16 @@ class HnswBench {
     return {};
   }
 
+  // Queries of a cluster that has no vector left.
+  std::vector<bool> queries_of_erased_clusters() const {
+    std::vector<bool> is_gone(vectors_.n_queries());
+    if (vectors_.base_cluster.empty()) return is_gone;
+    const std::unordered_set<size_t> left(
+        vectors_.base_cluster.begin() + static_cast<std::ptrdiff_t>(n_deleted_), vectors_.base_cluster.end());
+    for (size_t q = 0; q < is_gone.size(); ++q) is_gone[q] = left.count(vectors_.query_cluster[q]) == 0;
+    return is_gone;
+  }
+
   Result<void> measure_searches() {
     Answers answers;
     for (size_t q = 0; q < vectors_.n_queries(); ++q) {
@@ -237,21 +249,29 @@ class HnswBench {
     }
     for (size_t q = 0; q < vectors_.n_queries(); ++q)
       RETURN_IF_ERROR(index_->search(vectors_.query(q), kK, 64));
+    const std::vector<bool> is_gone = queries_of_erased_clusters();
+    n_gone_ = static_cast<size_t>(std::count(is_gone.begin(), is_gone.end(), true));
     for (const int ef : options_.efs) {
       const HnswStats before = index_->stats();
-      size_t n_right = 0;
+      size_t n_right = 0, n_right_gone = 0;
       const auto start = cpu_seconds();
       for (size_t q = 0; q < vectors_.n_queries(); ++q) {
         ASSIGN_OR_RETURN(const auto hits, index_->search(vectors_.query(q), kK, ef));
-        for (const HnswHit& hit : hits) n_right += answers[q].count(hit.id);
+        size_t n_here = 0;
+        for (const HnswHit& hit : hits) n_here += answers[q].count(hit.id);
+        n_right += n_here;
+        if (is_gone[q]) n_right_gone += n_here;
       }
       const double seconds = seconds_since(start);
       const HnswStats after = index_->stats();
       const auto n = static_cast<double>(vectors_.n_queries());
-      points_.push_back({ef, static_cast<double>(n_right) / (n * kK), n / seconds,
-                         static_cast<double>(after.distance_evals - before.distance_evals) / n,
-                         static_cast<double>(after.reranks - before.reranks) / n,
-                         static_cast<double>(after.hops - before.hops) / n});
+      points_.push_back(
+          {ef, static_cast<double>(n_right) / (n * kK), n / seconds,
+           static_cast<double>(after.distance_evals - before.distance_evals) / n,
+           static_cast<double>(after.reranks - before.reranks) / n,
+           static_cast<double>(after.hops - before.hops) / n,
+           static_cast<double>(n_right_gone) / static_cast<double>(std::max<size_t>(n_gone_, 1) * kK),
+           static_cast<double>(after.second_looks - before.second_looks) / n});
       RETURN_IF_ERROR(check_stop());
     }
     return {};
@@ -269,13 +289,16 @@ class HnswBench {
         options_.deletes, kernels_.isa);
     print("| exact scan, f32 | queries/s | ms per query |\n|---|---|---|\n");
     for (const Scan& scan : scans_) print("| {} | {:.1f} | {:.3f} |\n", scan.name, scan.qps, 1e3 / scan.qps);
+    if (n_gone_ > 0)
+      print("\n{} of the {} queries are of clusters erased whole\n", n_gone_, vectors_.n_queries());
     print(
-        "\n| ef | recall@10 | queries/s | int8 products | f32 products | nodes expanded "
-        "|{}\n|---|---|---|---|---|---|{}\n",
+        "\n| ef | recall@10 | of erased clusters | queries/s | int8 products | f32 products | nodes expanded "
+        "| looked again |{}\n|---|---|---|---|---|---|---|---|{}\n",
         header_of_ratios(), ratios([](const Scan&) { return std::string("---|"); }));
     for (const Point& point : points_) {
-      print("| {} | {:.4f} | {:.0f} | {:.0f} | {:.1f} | {:.0f} |{}\n", point.ef, point.recall, point.qps,
-            point.evals, point.reranks, point.hops,
+      print("| {} | {:.4f} | {} | {:.0f} | {:.0f} | {:.1f} | {:.0f} | {:.1f} % |{}\n", point.ef, point.recall,
+            n_gone_ > 0 ? fmt::format("{:.4f}", point.recall_gone) : "-", point.qps, point.evals,
+            point.reranks, point.hops, 100 * point.looked_again,
             ratios([&](const Scan& scan) { return fmt::format(" {:.1f} |", point.qps / scan.qps); }));
     }
     print_build();
@@ -324,6 +347,7 @@ class HnswBench {
     out["ef_construction"] = options_.ef_construction;
     out["deletes_percent"] = options_.deletes;
     out["queries"] = vectors_.n_queries();
+    out["queries_of_erased_clusters"] = n_gone_;
     for (const Scan& scan : scans_) out["scans"].push_back({{"name", scan.name}, {"qps", scan.qps}});
     for (const Point& point : points_) {
       out["points"].push_back({{"ef", point.ef},
@@ -331,7 +355,9 @@ class HnswBench {
                                {"qps", point.qps},
                                {"int8_products", point.evals},
                                {"f32_products", point.reranks},
-                               {"hops", point.hops}});
+                               {"hops", point.hops},
+                               {"looked_again", point.looked_again}});
+      if (n_gone_ > 0) out["points"].back()["recall_of_erased_clusters"] = point.recall_gone;
     }
     out["build_seconds"] = build_seconds_;
     out["delete_seconds"] = delete_seconds_;
@@ -354,6 +380,7 @@ class HnswBench {
   const KernelTable& kernels_;
   SyntheticVectors vectors_;
   size_t n_deleted_;
+  size_t n_gone_ = 0;  // queries of erased clusters
   std::optional<HnswIndex> index_;
   HnswStats stats_;  // after the build, before anything is erased
   std::vector<Window> windows_;

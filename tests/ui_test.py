@@ -70,9 +70,12 @@ class Server:
                 time.sleep(0.05)
 
     def stop(self):
+        """Ends it; returns its exit code and what it wrote."""
         self.process.terminate()
-        self.process.wait(30)
-        self.log.close()
+        code = self.process.wait(30)
+        self.log.seek(0)
+        with self.log:
+            return code, self.log.read()
 
 
 def main():
@@ -90,10 +93,13 @@ def main():
             "screenshots": os.path.join(os.path.dirname(PROGRAM), "ui-screenshots"), "dist": os.environ.get("RUVLTRA_UI_DIST", ""),
         }
         done = subprocess.run(["node", os.path.join(ROOT, "tests", "ui", "main.mjs"), json.dumps(order)], timeout=600, env=environment(HOME=SCRATCH))
-        return done.returncode
     finally:
-        for server in servers:
-            server.stop()
+        ends = [server.stop() for server in servers]
+    for code, log in ends:
+        if code != 0:
+            print(f"FAILED  a server ended with {code}:\n{log}")
+            return 1
+    return done.returncode
 
 
 if __name__ == "__main__":

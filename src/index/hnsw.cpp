@@ -12,6 +12,7 @@ constexpr int kMostEf = 1024;
 constexpr uint64_t kMostCapacity = uint64_t{1} << 30;
 constexpr uint64_t kNarrowFilter = 50;  // a filter that keeps less than 1 / 50 is scanned
 constexpr size_t kLeastReranked = 32;
+constexpr size_t kWider = 4;  // times ef: the beam of a second look
 
 using State = HnswIndex::State;
 
@@ -85,12 +86,11 @@ void scan(const Graph& graph, Searcher& searcher, size_t k, const HnswFilter* fi
   offer_exact(graph, searcher, n, best);
 }
 
-// The f32 order of the nearest min(ef, max(32, 4 k)) by codes. |q.x - codes| <= |q - q'| |x| + |q'| |x - x'|,
-// so whoever cannot reach the k-th best even with that error is left out: the answer is that of comparing
-// all.
+// Of searcher.results, nearest first: the f32 order of the nearest min(ef, max(32, 4 k)) by codes. |q.x -
+// codes| <= |q - q'| |x| + |q'| |x - x'|, so whoever cannot reach the k-th best even with that error is left
+// out: the answer is that of comparing all.
 void rerank(const Graph& graph, Searcher& searcher, size_t k) {
-  std::vector<Key>& found = searcher.results;
-  std::sort(found.begin(), found.end(), std::greater<>());
+  const std::vector<Key>& found = searcher.results;
   const size_t n_compared = std::min(found.size(), std::max(kLeastReranked, 4 * k));
   constexpr size_t kTile = 4;
   constexpr float kRounding = 1e-5f;  // of the f32 sums
@@ -113,9 +113,18 @@ void walk(const State& state, Searcher& searcher, EntryPoint entry, size_t k, si
           const HnswFilter* filter) {
   const Graph& graph = state.graph;
   const QueryCodes query{searcher.query.codes.data(), searcher.query.scale};
-  Key nearest = make_key(query_similarity(graph, query, entry.slot), entry.slot);
+  const WalkStart start{make_key(query_similarity(graph, query, entry.slot), entry.slot), entry.level};
+  const Accept accept = accept_by(filter);
+  Key nearest = start.key;
   for (int level = entry.level; level > 0; --level) nearest = descend(graph, searcher, query, nearest, level);
-  beam(graph, searcher, query, {&nearest, 1}, 0, ef, accept_by(filter));
+  std::vector<Key>& found = searcher.results;
+  beam(graph, searcher, query, {&nearest, 1}, 0, ef, accept);
+  std::sort(found.begin(), found.end(), std::greater<>());
+  if (is_uncertain(found, ef)) {
+    look_again(graph, searcher, query, start, std::min<size_t>(kWider * ef, kMostEf), accept);
+    std::sort(found.begin(), found.end(), std::greater<>());
+    ++searcher.second_looks;
+  }
   rerank(graph, searcher, k);
 }
 
@@ -143,7 +152,7 @@ Result<std::vector<HnswHit>> find(const State& state, std::span<const float> que
   Searcher& searcher = *lease;
   const Graph& graph = state.graph;
   RETURN_IF_ERROR(graph.encode(query, searcher.query));
-  searcher.distance_evals = searcher.reranks = searcher.hops = 0;
+  searcher.distance_evals = searcher.reranks = searcher.hops = searcher.second_looks = 0;
   const EntryPoint entry = state.entry();
   const bool scans = method == Method::kScan || entry.slot == kNoSlot ||
                      (method == Method::kBest && should_scan(state, filter));
@@ -159,6 +168,7 @@ Result<std::vector<HnswHit>> find(const State& state, std::span<const float> que
   SearchCounters::add(counters.distance_evals, searcher.distance_evals);
   SearchCounters::add(counters.reranks, searcher.reranks);
   SearchCounters::add(counters.hops, searcher.hops);
+  SearchCounters::add(counters.second_looks, searcher.second_looks);
   return hits_of(graph, searcher.candidates);
 }
 

@@ -65,6 +65,7 @@ struct HnswStats {
   uint64_t distance_evals = 0;       // int8 inner products of all searches
   uint64_t reranks = 0;              // f32 inner products of all searches
   uint64_t hops = 0;                 // nodes expanded by all searches
+  uint64_t second_looks = 0;         // walks that looked again
   double insert_seconds = 0;         // of all insertions
   double recall_probe = 0;           // moving mean over the probes; 0 before the first
   uint64_t probes = 0;
@@ -110,8 +111,9 @@ class HnswIndex {
   Result<HnswIndex> rebuild() const;
 
   // The k most similar vectors, best first, equal ones by the order of insertion; fewer if there are fewer.
-  // ef: beam, k..1024; 0 = the index's own (at least k). Errors: index.k (k < 1 or > 1024), index.ef,
-  // index.dim, index.not_finite, index.zero_norm, memory.exhausted.
+  // ef: beam, k..1024; 0 = the index's own (at least k); a query with no near neighbourhood is looked at
+  // again with 4 ef, from more places. Errors: index.k (k < 1 or > 1024), index.ef, index.dim,
+  // index.not_finite, index.zero_norm, memory.exhausted.
   Result<std::vector<HnswHit>> search(std::span<const float> query, int k, int ef = 0,
                                       const HnswFilter* filter = nullptr) const;
   // The same by comparing with every vector.

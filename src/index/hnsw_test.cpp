@@ -279,8 +279,10 @@ TEST(Hnsw, PendingVectorsAreFoundByScan) {
 
 TEST(Hnsw, SameCallsSameAnswersOnEveryIsa) {
   const auto vectors = make_synthetic_vectors(VectorLaw::kClustered, 1200, 40, 96, 3);
+  const auto elsewhere = make_synthetic_vectors(VectorLaw::kUniform, 1, 40, 96, 4);
   std::vector<std::vector<uint8_t>> files;
   std::vector<std::vector<HnswHit>> answers;
+  std::vector<uint64_t> second_looks;
   for (const std::string_view isa : supported_isas()) {
     auto index = HnswIndex::create(params_for(96, 1200), **kernel_table(isa));
     ASSERT_TRUE(index);
@@ -288,14 +290,21 @@ TEST(Hnsw, SameCallsSameAnswersOnEveryIsa) {
     for (size_t i = 0; i < 100; ++i) ASSERT_TRUE(index->erase(3 * i));
     files.push_back(index->save({}).value());
     std::vector<HnswHit> all;
-    for (size_t q = 0; q < 40; ++q) {
-      const auto hits = index->search(vectors.query(q), 10).value();
-      all.insert(all.end(), hits.begin(), hits.end());
-    }
+    const auto ask = [&](const SyntheticVectors& from) {
+      for (size_t q = 0; q < 40; ++q) {
+        const auto hits = index->search(from.query(q), 10).value();
+        all.insert(all.end(), hits.begin(), hits.end());
+      }
+    };
+    ask(vectors);
+    ask(elsewhere);
+    second_looks.push_back(index->stats().second_looks);
+    EXPECT_GE(second_looks.back(), 20u);
     answers.push_back(std::move(all));
   }
   for (size_t i = 1; i < files.size(); ++i) {
     EXPECT_EQ(files[i], files[0]) << supported_isas()[i];
+    EXPECT_EQ(second_looks[i], second_looks[0]) << supported_isas()[i];
     for (size_t h = 0; h < answers[0].size(); ++h) {
       ASSERT_EQ(answers[i][h].id, answers[0][h].id);
       ASSERT_EQ(answers[i][h].similarity, answers[0][h].similarity);
@@ -339,6 +348,43 @@ TEST(Hnsw, AdaptiveEfFollowsRecall) {
   for (size_t q = 0; q < 600; ++q) ASSERT_TRUE(pinned.search(vectors.query(q % 64), 10));
   EXPECT_FALSE(pinned.probe().value().has_value());
   EXPECT_EQ(pinned.stats().ef, 1000);
+}
+
+// Whole clusters go. Their queries stand outside of all clusters that are left, their neighbours are
+// scattered over many of them: the index sees that and looks again, and only for them.
+TEST(Hnsw, QueriesOutsideOfAllClustersAreLookedAtAgain) {
+  constexpr size_t kN = 6000, kErased = kN * 3 / 10;
+  const auto vectors = make_synthetic_vectors(VectorLaw::kSorted, kN, 200, 128, 11);
+  HnswParams params = params_for(128, kN);
+  params.m = 6;
+  params.ef_construction = 40;
+  params.ef_search = 16;
+  HnswIndex index = must_create(params);
+  for (size_t i = 0; i < kN; ++i) ASSERT_TRUE(index.insert(i, vectors.vector(i)));
+  for (size_t i = 0; i < kErased; ++i) ASSERT_TRUE(index.erase(i));
+  while (!index.sweep(1000)) {
+  }
+  const std::set<size_t> left(vectors.base_cluster.begin() + kErased, vectors.base_cluster.end());
+  struct Queries {
+    size_t n = 0, n_right = 0;
+    uint64_t n_again = 0;
+  } inside, outside;
+  for (size_t q = 0; q < vectors.n_queries(); ++q) {
+    Queries& queries = left.count(vectors.query_cluster[q]) != 0 ? inside : outside;
+    const uint64_t before = index.stats().second_looks;
+    const auto hits = index.search(vectors.query(q), 10).value();
+    const auto exact = oracle(vectors, vectors.query(q), 10, [](size_t i) { return i >= kErased; });
+    for (const HnswHit& hit : hits)
+      queries.n_right += static_cast<size_t>(std::count(exact.begin(), exact.end(), hit.id));
+    queries.n_again += index.stats().second_looks - before;
+    ++queries.n;
+  }
+  ASSERT_GT(outside.n, 40u);
+  ASSERT_GT(inside.n, 100u);
+  EXPECT_GE(static_cast<double>(outside.n_right), 0.9 * 10 * static_cast<double>(outside.n));
+  EXPECT_GE(static_cast<double>(inside.n_right), 0.95 * 10 * static_cast<double>(inside.n));
+  EXPECT_GE(outside.n_again * 10, outside.n * 9);
+  EXPECT_LE(inside.n_again * 20, inside.n);
 }
 
 TEST(Hnsw, StatsCountMemoryAndLinks) {

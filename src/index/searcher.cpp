@@ -48,6 +48,7 @@ void SearcherPool::sum_counters(HnswStats& stats) const {
     stats.distance_evals += place.counters.distance_evals.load(std::memory_order_relaxed);
     stats.reranks += place.counters.reranks.load(std::memory_order_relaxed);
     stats.hops += place.counters.hops.load(std::memory_order_relaxed);
+    stats.second_looks += place.counters.second_looks.load(std::memory_order_relaxed);
   }
 }
 

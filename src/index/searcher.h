@@ -42,7 +42,7 @@ class VisitedSet {
 
 // Counters that one thread at a time adds to and others read.
 struct SearchCounters {
-  std::atomic<uint64_t> searches = 0, scans = 0, distance_evals = 0, reranks = 0, hops = 0;
+  std::atomic<uint64_t> searches = 0, scans = 0, distance_evals = 0, reranks = 0, hops = 0, second_looks = 0;
   static void add(std::atomic<uint64_t>& counter, uint64_t n) {
     counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
   }
@@ -57,12 +57,13 @@ struct Searcher {
   EncodedVector query;
   VisitedSet visited;
   std::vector<Key> candidates, results;
+  std::vector<Key> starts, first_look;  // of a walk that looks again
   std::array<Slot, kMaxLinks> links, fresh;
   std::array<const int8_t*, kMaxLinks> code_rows;
   std::array<const float*, kMaxLinks> value_rows;
   std::array<int32_t, kMaxLinks> code_dots;
   std::array<float, kMaxLinks> value_dots;
-  uint64_t distance_evals = 0, reranks = 0, hops = 0;  // of the current search
+  uint64_t distance_evals = 0, reranks = 0, hops = 0, second_looks = 0;  // of the current search
 };
 
 // Searchers for threads that search at the same time, and the epoch each is in.

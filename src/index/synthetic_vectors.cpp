@@ -112,12 +112,13 @@ SyntheticVectors make_synthetic_vectors(VectorLaw law, size_t n, size_t n_querie
   const auto n_clusters = std::max<size_t>(1, static_cast<size_t>(std::sqrt(static_cast<double>(n))));
   std::vector<Cluster> clusters;
   for (size_t c = 0; c < n_clusters; ++c) clusters.push_back(make_cluster(normal, dim));
-  std::vector<size_t> cluster_of(n);
-  for (size_t& c : cluster_of) c = normal.bits() % n_clusters;
-  if (law == VectorLaw::kSorted) std::sort(cluster_of.begin(), cluster_of.end());
-  for (size_t i = 0; i < n; ++i) draw(normal, clusters[cluster_of[i]], row(vectors.base, i));
+  vectors.base_cluster.resize(n);
+  for (size_t& c : vectors.base_cluster) c = normal.bits() % n_clusters;
+  if (law == VectorLaw::kSorted) std::sort(vectors.base_cluster.begin(), vectors.base_cluster.end());
+  for (size_t i = 0; i < n; ++i) draw(normal, clusters[vectors.base_cluster[i]], row(vectors.base, i));
   for (size_t i = 0; i < n_queries; ++i) {
-    draw(normal, clusters[normal.bits() % n_clusters], row(vectors.queries, i));
+    vectors.query_cluster.push_back(normal.bits() % n_clusters);
+    draw(normal, clusters[vectors.query_cluster[i]], row(vectors.queries, i));
   }
   return vectors;
 }

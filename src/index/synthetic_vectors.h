@@ -17,8 +17,9 @@ std::optional<VectorLaw> vector_law(std::string_view name);  // clustered, sorte
 
 struct SyntheticVectors {
   size_t dim = 0;
-  std::vector<float> base;     // (n, dim)
-  std::vector<float> queries;  // (n_queries, dim), of the same clusters
+  std::vector<float> base;                          // (n, dim)
+  std::vector<float> queries;                       // (n_queries, dim), of the same clusters
+  std::vector<size_t> base_cluster, query_cluster;  // which cluster each is of; empty for kUniform
   size_t size() const { return base.size() / dim; }
   size_t n_queries() const { return queries.size() / dim; }
   std::span<const float> vector(size_t i) const { return std::span(base).subspan(i * dim, dim); }

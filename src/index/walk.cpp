@@ -31,6 +31,11 @@ size_t gather(const Graph& graph, Searcher& searcher, Slot slot, int level) {
   return n_fresh;
 }
 
+constexpr size_t kBeamAbove = 64;  // of the layers above, when looking again
+constexpr size_t kRanks = 8;       // ratio of the two ranks
+// kRanks^(2 / d) for d = 32 dimensions (docs/hnsw.md: between what was seen inside and outside of clusters).
+constexpr float kLeastGrowth = 1.1388f;
+
 }  // namespace
 
 float query_similarity(const Graph& graph, const QueryCodes& query, Slot slot) {
@@ -88,6 +93,27 @@ void beam(const Graph& graph, Searcher& searcher, const QueryCodes& query, std::
     ++searcher.hops;
     for (size_t i = 0; i < n; ++i) offer(keys[i]);
   }
+}
+
+bool is_uncertain(std::span<const Key> found, size_t ef) {
+  const size_t rank = ef / kRanks;
+  if (rank < 2 || found.size() < ef) return false;
+  // Half the squared distance of unit vectors.
+  const float near = 1 - key_similarity(found[rank - 1]), far = 1 - key_similarity(found[kRanks * rank - 1]);
+  return far < kLeastGrowth * near;
+}
+
+void look_again(const Graph& graph, Searcher& searcher, const QueryCodes& query, WalkStart start, size_t ef,
+                const Accept& accept) {
+  std::vector<Key>& starts = searcher.starts;
+  searcher.first_look.swap(searcher.results);
+  starts.assign(1, start.key);
+  for (int above = start.level; above > 0; --above) {
+    beam(graph, searcher, query, starts, above, kBeamAbove, Accept{});
+    starts.swap(searcher.results);
+  }
+  starts.insert(starts.end(), searcher.first_look.begin(), searcher.first_look.end());
+  beam(graph, searcher, query, starts, 0, ef, accept);
 }
 
 }  // namespace ruvltra

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <new>
 #include <utility>
 
 #include "base/fail.h"
@@ -41,7 +42,11 @@ class Answer : public std::enable_shared_from_this<Answer> {
     if (awake_.exchange(true)) return;
     exchange_->post([self = shared_from_this()] {
       self->awake_ = false;
-      self->pump();
+      try {
+        self->pump();
+      } catch (const std::bad_alloc&) {
+        self->fail_with({ErrorKind::kMemory, "memory.exhausted", "no memory is left for this answer"});
+      }
     });
   }
   void pump();

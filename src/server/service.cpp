@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/record_id.h"
 #include "server/fields.h"
+#include "server/mcp.h"
 
 namespace ruvltra {
 namespace {
@@ -139,12 +140,14 @@ HttpResponse to_response(const Error& error, ErrorShape shape) {
 }
 
 Service::Service(ServiceOptions options)
-    : options_(std::move(options)), nonce_([] {
+    : options_(std::move(options)),
+      nonce_([] {
         uint64_t nonce = 0;
         const RecordId id = new_record_id();
         for (size_t i = 8; i < 12; ++i) nonce = nonce << 8 | id.bytes[i];
         return nonce;
-      }()) {}
+      }()),
+      mcp_calls_(std::make_unique<McpCalls>()) {}
 
 Service::~Service() = default;
 
@@ -324,18 +327,30 @@ void Service::handle(std::shared_ptr<Exchange> exchange) {
                      why.empty() ? "the learning system is starting" : "the learning system did not start",
                      why.empty() ? "learning_loading" : "learning_failed");
   }
-  Handled handled = route.handle(call);
+  const bool computes = route.needs == Route::Needs::kSona || route.takes == Route::Takes::kLong;
+  finish(call, computes ? later(call, route.handle) : route.handle(call));
+}
+
+void Service::finish(const Call& call, Handled handled) {
   if (!handled) {
-    HttpResponse response = to_response(handled.error(), route.shape);
+    HttpResponse response = to_response(handled.error(), call.shape);
     if (response.status == 429 || response.status == 503 || response.status == 529) {
       measures_.rejected(handled.error().id);
       const double seconds = std::clamp(measures_.mean_answer_seconds(), 1.0, 60.0);
       response.headers.push_back({"Retry-After", std::to_string(static_cast<int>(seconds + 0.999))});
     }
-    exchange->respond(std::move(response));
+    call.exchange->respond(std::move(response));
   } else if (*handled) {
-    exchange->respond(std::move(**handled));
+    call.exchange->respond(std::move(**handled));
   }
+}
+
+Handled later(Call& call, std::function<Handled(Call& call)> rest) {
+  RETURN_IF_ERROR(call.service.blocking().post([call, rest = std::move(rest)]() mutable {
+    if (call.exchange->closed()) return;  // nobody waits for it any more
+    call.service.finish(call, rest(call));
+  }));
+  return std::nullopt;
 }
 
 void Service::tally(const HttpRequest& request, int status) {

@@ -15,12 +15,25 @@ export async function endless() {
   const reply = await fetch(`${order.open}/tokenize`, { method: 'POST', body: JSON.stringify({ content: '<|im_end|><|endoftext|>', parse_special: true }) });
   return Object.fromEntries((await reply.json()).tokens.map((id) => [id, -100]));
 }
+async function newChat(page) {
+  await page.getByRole('link', { name: 'New chat' }).click();
+  await page.getByRole('heading', { name: 'What is on your mind?' }).waitFor();
+}
 export const answers = (page) => page.getByRole('article', { name: 'Answer' });
 export const lastAnswer = (page) => answers(page).last();
-/** The text of the last answer, once it is complete. */
+/** The text of the last answer, once it is complete; it may be empty. */
 export async function finished(page) {
   await lastAnswer(page).getByRole('button', { name: 'Another answer' }).waitFor();
-  return lastAnswer(page).locator('.prose').innerText();
+  return (await lastAnswer(page).locator('.prose').allInnerTexts()).join();
+}
+
+/** The first event of the statistics. */
+async function statistics() {
+  const stop = new AbortController();
+  const reply = await fetch(`${order.open}/v1/stats/stream`, { signal: stop.signal });
+  const { value } = await reply.body.getReader().read();
+  stop.abort();
+  return JSON.parse(new TextDecoder().decode(value).slice('data: '.length));
 }
 
 async function set(page, fields) {
@@ -120,16 +133,17 @@ export async function chatChecks() {
 
   await check('stop cancels on the server', async () => {
     await set(page, { 'Longest answer': 1900 });
+    // Eight answers of 1,900 tokens that cannot end by themselves: there is time to stop them on a fast machine, too.
     const bias = await endless();
-    await page.route('**/v1/chat/completions', (route) => route.continue({ postData: JSON.stringify({ ...route.request().postDataJSON(), logit_bias: bias }) }));
-    await page.getByRole('link', { name: 'New chat' }).click();
+    await page.route('**/v1/chat/completions', (route) => route.continue({ postData: JSON.stringify({ ...route.request().postDataJSON(), n: 8, logit_bias: bias }) }));
+    await newChat(page);
+    const before = (await statistics()).requests.cancelled;
     await page.getByLabel('Message', { exact: true }).fill('Tell me a long story about a giant.\nWith a castle.');
     await page.keyboard.press('Enter');
-    const { id } = await until('a running request', async () => (await getJson('/v1/requests')).data[0], 5000);
     await lastAnswer(page).locator('.prose').waitFor();
     await page.keyboard.press('Escape');
-    await until('the request to end', async () => !(await getJson('/v1/requests')).data.some((r) => r.id === id), 1000);
-    assert.match(await lastAnswer(page).locator('.figures').innerText(), /stopped/);
+    await lastAnswer(page).locator('.figures', { hasText: 'stopped' }).waitFor();
+    await until('the requests to end', async () => (await statistics()).requests.cancelled === before + 8, 2000);
     await page.unroute('**/v1/chat/completions');
     const pages = await getJson('/v1/kv/pages');
     assert.equal(pages.private, 0, 'pages of the request are free again');
@@ -137,19 +151,21 @@ export async function chatChecks() {
 
   await check('a rating and a correction reach the server', async () => {
     await set(page, { 'Longest answer': 60 });
-    await page.getByRole('link', { name: 'New chat' }).click();
+    await newChat(page);
     await send(page, 'Tell me a story about a cat and a bear.');
     await finished(page);
     const reply = async (press) => (await Promise.all([page.waitForResponse('**/v1/feedback'), press()]))[0];
     const good = await reply(() => lastAnswer(page).getByRole('button', { name: 'Good answer' }).click());
     assert.equal(good.status(), 200);
     assert.equal(await lastAnswer(page).getByRole('button', { name: 'Good answer' }).getAttribute('aria-pressed'), 'true');
-    const rows = (await getJson('/v1/sona/status')).bank.rows;
     await lastAnswer(page).getByRole('button', { name: 'Correct this answer' }).click();
     await page.getByLabel('The answer as it should have been').fill('The cat gave the bear half of her honey, and they were friends.');
     const fixed = await reply(() => page.getByRole('button', { name: 'Record the correction' }).click());
     assert.equal(fixed.status(), 200);
-    await until('the correction in the bank', async () => (await getJson('/v1/sona/status')).bank.rows > rows);
+    await until('the correction in the bank', async () => {
+      const found = await fetch(`${order.open}/v1/hnsw/search`, { method: 'POST', body: JSON.stringify({ query: 'a cat and a bear', limit: 10 }) });
+      return (await found.json()).some(({ content }) => content.includes('half of her honey'));
+    });
     assert.equal(await lastAnswer(page).locator('.prose').innerText(), 'The cat gave the bear half of her honey, and they were friends.');
     assert.match(await lastAnswer(page).locator('.versions').innerText(), /2\/2/);
   });

@@ -12,6 +12,9 @@ const browser = await chromium.launch({ executablePath: order.chromium, args: ['
 
 let failed = 0;
 
+// A fault outside any check, such as a server that is gone, is a failure too, and names itself.
+process.on('unhandledRejection', (error) => { failed++; console.log(`FAILED  ${error.message.split('\n')[0]}`); });
+
 /** Runs a check; a failure is printed and counted, and the others still run. */
 export async function check(name, body) {
   const begin = Date.now();
@@ -20,6 +23,7 @@ export async function check(name, body) {
     console.log(`ok      ${name} (${Date.now() - begin} ms)`);
   } catch (error) {
     failed++;
+    for (const [i, page] of browser.contexts().flatMap((context) => context.pages()).entries()) await shoot(page, `failed-${failed}-${i}`).catch(() => {});
     console.log(`FAILED  ${name}\n        ${String(error.stack ?? error).split('\n').slice(0, 12).join('\n        ')}`);
   }
 }
@@ -37,7 +41,7 @@ export async function finish() {
 export async function visitor(url, options = {}) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 820 }, colorScheme: 'light', acceptDownloads: true, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(10_000);
+  page.setDefaultTimeout(order.timeout ?? 20_000);
   page.trouble = [];
   page.on('console', (message) => { if (['error', 'warning'].includes(message.type())) page.trouble.push(`console: ${message.text()}`); });
   page.on('pageerror', (error) => page.trouble.push(`exception: ${error.message}`));
@@ -49,6 +53,8 @@ export async function visitor(url, options = {}) {
     page.trouble.length = 0;
     assert.deepEqual(left, []);
   };
+  // Short answers, the same in every run, unless a test says otherwise.
+  await page.addInitScript(() => { if (!localStorage['ruvltra-settings']) localStorage['ruvltra-settings'] = '{"max_tokens":"50","seed":"3"}'; });
   if (order.dist) await serveFolder(context, url);
   await page.goto(`${url}/`);
   return page;
@@ -68,7 +74,7 @@ async function serveFolder(context, url) {
 export const shoot = (page, name) => page.screenshot({ path: join(order.screenshots, `${name}.png`), animations: 'disabled' });
 
 /** Waits until a condition of this side holds. */
-export async function until(what, condition, timeout = 10_000) {
+export async function until(what, condition, timeout = order.timeout ?? 20_000) {
   const deadline = Date.now() + timeout;
   for (;;) {
     const value = await condition();

@@ -13,9 +13,14 @@ export class ApiError extends Error {
 // In memory only: a reload forgets the key, and no script of another tab or a stolen profile finds it.
 let key = '';
 let asking = null;
+// After "not now", what the page asks by itself asks no more; what the user does still prompts.
+let declined = false;
 let askForKey = async () => '';
 
-export const setKey = (value) => { key = value.trim(); };
+export const setKey = (value) => {
+  key = value.trim();
+  declined = false;
+};
 export const hasKey = () => key !== '';
 /** `ask(wasRefused)` shows the key prompt and resolves to a key, or to '' if the user gives none. */
 export const onKeyNeeded = (ask) => { askForKey = ask; };
@@ -48,14 +53,19 @@ async function send(path, { method = 'GET', body, signal } = {}) {
   }
 }
 
-/** Sends a request; on 401 asks once for a key (one prompt, however many requests wait) and tries again. */
+/**
+ * Sends a request; on 401 asks once for a key (one prompt, however many requests wait) and tries again. `background`: sent
+ * by the page itself, again and again.
+ */
 export async function request(path, options = {}) {
   let used = key;
   let response = await send(path, options);
   while (response.status === 401) {
     if (used === key) {
+      if (options.background && declined) throw await errorOf(response);
       asking ??= askForKey(used !== '').finally(() => { asking = null; });
       const given = await asking;
+      declined = !given;
       if (!given) throw await errorOf(response);
       setKey(given);
     }

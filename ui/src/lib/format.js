@@ -21,7 +21,10 @@ export function bytes(n) {
   return `${n} B`;
 }
 
-export const percent = (share, digits = 0) => (Number.isFinite(share) ? `${(100 * share).toFixed(digits)} %` : '–');
+export function percent(share) {
+  if (!Number.isFinite(share)) return '–';
+  return share > 0 && share < 0.005 ? '<1 %' : `${(100 * share).toFixed(0)} %`;
+}
 
 export const fixed = (n, digits = 2) => (Number.isFinite(n) ? n.toFixed(digits) : '–');
 

@@ -37,7 +37,8 @@ function take(conversation, node, event) {
   if (text) {
     const now = performance.now();
     const state = live.get()[conversation.id];
-    update(conversation, { phase: 'answer', pieces: state.pieces + 1, firstAt: state.firstAt ?? now, lastAt: now });
+    // In place: a piece is not drawn by itself (attempt() draws).
+    Object.assign(state, { phase: 'answer', pieces: state.pieces + 1, firstAt: state.firstAt ?? now, lastAt: now });
     node.content += text;
   }
   if (choice?.finish_reason) info.finish_reason = choice.finish_reason;
@@ -63,15 +64,16 @@ async function attempt(conversation, node, open, signal) {
   update(conversation, { phase: 'loading' });
   await whenReady(signal);
   update(conversation, { phase: 'waiting', startedAt: performance.now(), firstAt: null, pieces: 0, progress: null });
-  let frame = 0;
+  // However fast the pieces come, they are drawn once per frame, and a long text, which takes longer, less often.
+  let timer = 0;
+  const draw = () => { timer = 0; update(conversation, {}); changed(conversation); };
   try {
     for await (const event of open(signal)) {
       take(conversation, node, event);
-      // Draws once per frame, however fast the pieces come.
-      frame ||= requestAnimationFrame(() => { frame = 0; changed(conversation); });
+      timer ||= setTimeout(draw, Math.max(16, node.content.length / 200));
     }
   } finally {
-    cancelAnimationFrame(frame);
+    clearTimeout(timer);
   }
 }
 
@@ -93,7 +95,7 @@ async function answer(conversation, node, open) {
   const controller = new AbortController();
   controllers.set(conversation.id, controller);
   const before = node.content;
-  node.info = { ...node.info, error: null, stopped: false };
+  node.info = { ...node.info, error: null, stopped: false, finish_reason: null };
   live.set((all) => ({ ...all, [conversation.id]: { nodeId: node.id, phase: 'waiting', pieces: 0, firstAt: null } }));
   changed(conversation);
   try {

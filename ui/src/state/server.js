@@ -11,7 +11,7 @@ let timer = null;
 
 async function fetchModel() {
   try {
-    const { data } = await getJson('/v1/models');
+    const { data } = await getJson('/v1/models', { background: true });
     server.patch({ model: data.find((entry) => entry.meta) ?? data[0] ?? null });
   } catch { /* no key yet, or just gone: the next look asks again */ }
 }

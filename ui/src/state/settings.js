@@ -8,7 +8,7 @@ export const DEFAULTS = {
   profile: 'ruvltra-base', system: '', temperature: '', top_p: '', top_k: '', max_tokens: '', seed: '', bank: false, theme: 'auto',
 };
 
-// Ranges of docs/serve.md; outside, the server would answer 400.
+// The server's own ranges: outside, it would answer 400.
 export const FIELDS = {
   temperature: { label: 'Temperature', min: 0, max: 2, step: 0.05, hint: '0 always takes the likeliest token' },
   top_p: { label: 'Top-p', min: 0.01, max: 1, step: 0.01, hint: 'share of the probability kept' },

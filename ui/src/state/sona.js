@@ -7,7 +7,7 @@ export const sona = createStore({ status: null, adapters: null, error: null });
 
 export async function refresh() {
   try {
-    const [status, adapters] = await Promise.all([getJson('/v1/sona/status'), getJson('/v1/sona/adapters')]);
+    const [status, adapters] = await Promise.all([getJson('/v1/sona/status', { background: true }), getJson('/v1/sona/adapters', { background: true })]);
     sona.set({ status, adapters, error: null });
   } catch (error) {
     sona.patch({ error: error.message });

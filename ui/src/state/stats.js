@@ -28,14 +28,18 @@ function point(now, before) {
   };
 }
 
+// Nobody looked for a while: the line is broken, not drawn across.
+const GAP = { ttft: [], gap: [] };
+
 function take(now) {
-  stats.set(({ now: before, history }) => ({
-    now, state: 'live', history: [...history.slice(1 - KEEP), point(now, before)],
-  }));
+  stats.set(({ now: before, history }) => {
+    const away = before && now.time_ms - before.time_ms > 5000 ? [{ ...GAP, time: before.time_ms / 1000 + 1 }] : [];
+    return { now, state: 'live', history: [...history, ...away, point(now, before)].slice(-KEEP) };
+  });
 }
 
-async function poll(signal) {
-  const [list, map] = await Promise.all([getJson('/v1/requests', { signal }), getJson('/v1/kv/pages', { signal })]);
+async function poll(options) {
+  const [list, map] = await Promise.all([getJson('/v1/requests', options), getJson('/v1/kv/pages', options)]);
   requests.set(list.data);
   pages.set(map);
 }
@@ -44,12 +48,13 @@ async function poll(signal) {
 export function follow() {
   const controller = new AbortController();
   const { signal } = controller;
+  const options = { signal, background: true };
   (async () => {
     while (!signal.aborted) {
       try {
-        for await (const now of stream('/v1/stats/stream', { signal })) {
+        for await (const now of stream('/v1/stats/stream', options)) {
           take(now);
-          poll(signal).catch(() => {});  // the next event asks again
+          poll(options).catch(() => {});  // the next event asks again
         }
       } catch (error) {
         if (signal.aborted) return;

@@ -55,7 +55,7 @@ function useKeys({ onSearch }) {
       if ((event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey && event.key.toLowerCase() === 'k') {
         event.preventDefault();
         onSearch();
-      } else if (event.key === 'Escape' && !document.querySelector('dialog[open]')) {
+      } else if (event.key === 'Escape' && document.querySelector('.chat') && !document.querySelector('dialog[open]')) {
         stop(current());
       }
     };

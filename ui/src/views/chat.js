@@ -66,6 +66,6 @@ export function Chat({ id, go }) {
       </div>`}
     </div>
     ${away && html`<${IconButton} icon="bottom" label="To the latest message" class="to-end" onClick=${toEnd} />`}
-    <${Composer} conversation=${conversation} answering=${Boolean(state)} onSent=${onSent} />
+    <${Composer} key=${conversation?.id ?? ''} conversation=${conversation} answering=${Boolean(state)} onSent=${onSent} />
   </div>`;
 }

@@ -13,10 +13,10 @@ const drafts = new Map();
 
 export function Composer({ conversation, answering, onSent }) {
   const key = conversation?.id ?? '';
-  const [text, setText] = useState(drafts.get(key) ?? '');
+  const [text, setText] = useState(drafts.get(key) ?? '');  // one composer per conversation: views/chat.js gives it a key
   const { state } = useStore(server);
   const ref = useRef();
-  useEffect(() => { setText(drafts.get(key) ?? ''); if (!touch.matches) ref.current.focus(); }, [key]);
+  useEffect(() => { if (!touch.matches) ref.current.focus(); }, []);
   useEffect(() => {
     drafts.set(key, text);
     ref.current.style.height = 'auto';

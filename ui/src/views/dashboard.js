@@ -38,7 +38,7 @@ function Plots({ history }) {
     return {
       tokens: [x, column((p) => p.generated), column((p) => p.prompt)], ttft: three('ttft'), gap: three('gap'),
       queue: [x, column((p) => p.running), column((p) => p.waiting)], kv: [x, column((p) => p.kv)],
-      cached: [x, column((p) => p.cached)], accepted: [x, column((p) => p.accepted)], memory: [x, column((p) => p.memory / 2 ** 20)],
+      cached: [x, column((p) => p.cached)], accepted: [x, column((p) => p.accepted)], memory: [x, column((p) => p.memory && p.memory / 2 ** 20)],
     };
   }, [history]);
   return html`<div class="plots">
@@ -86,6 +86,6 @@ export function Dashboard() {
     ${!now ? html`<p class="empty"><span class="pulse" /> Waiting for the first figures</p>` : html`
       <p class="lead">${now.model.name || now.model.id}<span class="muted"><span class="separator"> · </span>${now.model.quant} · ${short(now.model.n_params)} parameters · context ${count(now.model.n_ctx)}</span></p>
       <${Tiles} now=${now} /><${Plots} history=${history} />
-      ${map && html`<${KvMap} map=${map} />`}<${Requests} />`}
+      ${map?.total > 0 && html`<${KvMap} map=${map} />`}<${Requests} />`}
   </div></div>`;
 }

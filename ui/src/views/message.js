@@ -133,7 +133,8 @@ function Figures({ node, state }) {
 function AnswerActions({ conversation, node, last, busy, onCorrect }) {
   const { info } = node;
   const known = Boolean(info.request_id && node.content);
-  const more = last && node.content && (info.stopped || info.error || info.finish_reason === 'length');
+  // A page that was closed in the middle of an answer left it without a reason to end.
+  const more = last && node.content && !info.corrected && !['stop', 'tool_calls'].includes(info.finish_reason);
   const pressed = (value) => String(info.rating === value);
   return html`
     <${Versions} conversation=${conversation} node=${node} disabled=${busy} />

@@ -51,7 +51,7 @@ function Decision({ decision }) {
   const agents = [first, ...others];
   return html`<section class="card decision"><header><h3>${first.type}</h3>
       <p class="muted">${METHODS[routing.method] ?? routing.method}, ${duration(routing.latencyMs)}</p></header>
-    <p>${first.reason}</p>
+    <p class="sentence">${first.reason}</p>
     <ol class="agents">${agents.map((agent, i) => html`<li key=${agent.type} class=${i === 0 ? 'first' : ''}>
       <span class="agent-name">${agent.type}</span><${Bar} share=${agent.confidence} label=${`confidence ${fixed(agent.confidence)}`} soft=${i > 0} />
       <span class="numbers">${percent(agent.confidence)}</span>

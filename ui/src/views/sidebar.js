@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { dayGroup } from '../lib/format.js';
 import { html } from '../lib/html.js';
 import { useStore } from '../lib/store.js';
-import { live } from '../state/generation.js';
+import { live, stop } from '../state/generation.js';
 import { erase, library, rename, search } from '../state/library.js';
 import { server } from '../state/server.js';
 import { change, settings } from '../state/settings.js';
@@ -20,6 +20,7 @@ function Row({ conversation, active, busy, go }) {
   const ask = async () => {
     const yes = await confirm({ title: 'Delete this conversation?', text: `“${title}” will be gone from this browser.`, action: 'Delete', danger: true });
     if (!yes) return;
+    stop(conversation);
     await erase(conversation);
     if (active) go('#/');
   };

@@ -8,6 +8,9 @@ import { Bar, Plot } from './charts.js';
 import { confirm } from './dialogs.js';
 import { Icon } from './icons.js';
 
+// All zero is the model as it was made.
+const hashText = (hash) => (/[1-9a-f]/.test(hash ?? '') ? hash.slice(0, 12) : 'the model itself');
+
 const MODES = {
   off: ['Off', 'Feedback is stored for the router; answers are the model’s own.'],
   record: ['Recording', 'Answers are stored as trajectories; the weights stay as they are.'],
@@ -21,7 +24,7 @@ function Overview({ status }) {
   return html`<section class="card overview"><header><h3><span class=${`dot ${mode === 'on' && !status.frozen ? 'ready' : ''}`} />${status.frozen ? 'Frozen' : name}</h3>
       <p class="muted">${text}</p></header>
     <div class="tiles">
-      <div class="tile"><span>Generation</span><b class="numbers">${generation}</b><small class="mono">${hash ? String(hash).slice(0, 12) : 'the model itself'}</small></div>
+      <div class="tile"><span>Generation</span><b class="numbers">${generation}</b><small class="mono">${hashText(hash)}</small></div>
       <div class="tile"><span>Updates taken</span><b class="numbers">${count(updates.accepted)}</b><small class="numbers">${count(refused)} refused</small></div>
       <div class="tile"><span>Loss, change</span><b class="numbers">${signed(delta ?? NaN)}</b><small>nats a token, held out</small></div>
       <div class="tile"><span>Bank</span><b class="numbers">${count(bank.rows)}</b><small class="numbers">of ${count(bank.capacity)}${index?.state ? ` · index ${index.state}` : ''}</small></div>
@@ -44,7 +47,7 @@ function Refused({ rejected }) {
 
 function Curve({ reports }) {
   const data = useMemo(() => {
-    const measured = reports.filter((r) => Number.isFinite(r.nll_before) && Number.isFinite(r.nll_after)).reverse();  // come newest first
+    const measured = reports.filter((r) => r.nll_before > 0 && r.nll_after > 0).reverse();  // come newest first; 0: not measured
     return [measured.map((_, i) => i + 1), measured.map((r) => r.nll_after), measured.map((r) => r.nll_before)];
   }, [reports]);
   if (data[0].length < 1) return null;
@@ -58,10 +61,12 @@ function Curve({ reports }) {
     series=${[{ label: 'after' }, { label: 'before', strength: 2, dash: [4, 4] }]} note="Loss on held-out text in nats a token, for each update that was tried. Lower is better." />`;
 }
 
+// Fields of a report that are known are shown.
 const GATES = [['nll_before', 'loss before', 3], ['nll_after', 'loss after', 3], ['canary_kl', 'drift (KL)', 4], ['canary_rise', 'canary rise', 4], ['delta_p999', 'shift p99.9', 3], ['update_norm', 'size', 3]];
 
 function Gates({ report }) {
   const known = GATES.filter(([name]) => Number.isFinite(report[name]));
+  if (known.length === 0) return null;
   return html`<dl class="gates">${known.map(([name, label, digits]) => html`<div><dt>${label}</dt><dd class="numbers">${fixed(report[name], digits)}</dd></div>`)}</dl>`;
 }
 
@@ -78,7 +83,7 @@ function Generations({ adapters }) {
   return html`<section class="card"><header><h3>Generations</h3><p class="muted">newest first</p></header>
     ${data.length === 0 ? html`<p class="empty">Nothing has been published. Answers are the model’s own.</p>` : html`<ol class="timeline">${data.map((entry) => html`
       <li key=${entry.generation} class=${entry.generation === live.generation ? 'live' : ''}>
-        <div class="timeline-head"><b class="numbers">${entry.generation}</b><span class="mono muted">${String(entry.hash ?? '').slice(0, 12)}</span>
+        <div class="timeline-head"><b class="numbers">${entry.generation}</b><span class="mono muted">${hashText(entry.hash)}</span>
           <span>${entry.reason}</span><span class="muted">${when(entry.time)}</span>
           ${entry.generation === live.generation ? html`<span class="tag decode">live</span>`
             : html`<button type="button" class="button" onClick=${() => goBack(entry)}>Roll back</button>`}</div>
