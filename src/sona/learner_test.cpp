@@ -242,6 +242,46 @@ TEST_F(LearnerTest, ABoundaryHoldsOnToWhatIsLive) {
   EXPECT_LT(moved[1], 0.8 * moved[0]);
 }
 
+// What a task that is over loses is told with each publish, measured on text of it that was never trained on.
+TEST_F(LearnerTest, ForgettingIsToldForEachTask) {
+  const auto other = language.world.normals(TestLanguage::kWidth, 0.4f);
+  const Scope session{.tenant = "ann", .session = "s"};
+  {
+    TestLearner t(language, folder.path());
+    // Nothing learned, nothing to forget.
+    t.teach("ann", 5, random, author, "s");
+    ASSERT_TRUE(t.learner->begin_task(ann, "first"));
+    EXPECT_EQ(t.count("boundaries_before_learning"), 1u);
+    EXPECT_EQ(t.count("boundaries"), 0u);
+    t.teach("ann", 100, random, author, "s");
+    const LearnReport first = t.learn("ann");
+    ASSERT_TRUE(first.accepted) << first.detail;
+    EXPECT_TRUE(first.forgetting.empty());
+    ASSERT_TRUE(t.learner->begin_task(ann, "second"));
+  }
+  // It outlives a restart.
+  TestLearner t(language, folder.path());
+  const auto before = t.learner->live(ann).adapter;
+  for (int i = 0; i < 150; ++i)
+    ASSERT_TRUE(t.learner->enqueue(t.signal("ann", language.text(65, random, other))));
+  const LearnReport second = t.learn("ann");
+  ASSERT_TRUE(second.accepted) << second.detail;
+  ASSERT_EQ(second.forgetting.size(), 1u);
+  EXPECT_EQ(second.forgetting[0].task, "first");
+  EXPECT_GE(second.forgetting[0].n_tokens, 512u);
+  EXPECT_NE(second.json().find("\"forgetting\":[{"), std::string::npos);
+  // As fresh texts of the first task have it, by the full softmax.
+  std::vector<std::vector<TokenId>> texts;
+  for (int i = 0; i < 100; ++i) texts.push_back(language.text(65, random, author));
+  const double lost = language.nll(*t.learner->live(ann).adapter, texts) - language.nll(*before, texts);
+  EXPECT_NEAR(second.forgetting[0].nat, lost, 0.05);
+  // Whose conversation it was may have it deleted.
+  ASSERT_TRUE(t.learner->delete_data("ann", "s"));
+  for (int i = 0; i < 60; ++i)
+    ASSERT_TRUE(t.learner->enqueue(t.signal("ann", language.text(65, random, other))));
+  EXPECT_TRUE(t.learn("ann").forgetting.empty());
+}
+
 TEST_F(LearnerTest, RollbackGivesTheSameBytes) {
   TestLearner t(language, folder.path());
   t.teach("ann", 110, random, author);
