@@ -150,7 +150,8 @@ LearnReport LearningLoops::refuse(LearnReport report, std::string reason, std::s
 std::string LearningLoops::held_back(const ScopeState& state, ScopeState& tenant) const {
   const int64_t now = options_.clock_us();
   if (now < state.frozen_until_us || now < tenant.frozen_until_us) return "frozen";
-  while (!tenant.publishes.empty() && now - tenant.publishes.front() >= kRateWindowUs) tenant.publishes.pop_front();
+  while (!tenant.publishes.empty() && now - tenant.publishes.front() >= kRateWindowUs)
+    tenant.publishes.pop_front();
   return tenant.publishes.size() >= options_.max_publishes_an_hour ? "G5 rate" : "";
 }
 
