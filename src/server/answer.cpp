@@ -149,8 +149,9 @@ void Answer::take(size_t prompt, const Event& event, std::string& out) {
     ++running_->n_generated;
     if (order_.requests.front().params.n_logprobs > 0) n_logprobs_ += 1 + event.token->top.size();
     if (n_logprobs_ > kMaxLogprobs && !order_.streamed) {
-      return fail_with({ErrorKind::kUsage, "request.field",
-                        fmt::format("logprobs: expected at most {} in an answer that is not streamed", kMaxLogprobs)});
+      return fail_with(
+          {ErrorKind::kUsage, "request.field",
+           fmt::format("logprobs: expected at most {} in an answer that is not streamed", kMaxLogprobs)});
     }
   }
   if (event.generation != nullptr) {
