@@ -172,6 +172,8 @@ def main():
     if len(packages) != 2:
         sys.exit(f"expected two packages in {arguments.build} (make package), found {packages}")
     root = arguments.root or tempfile.mkdtemp(prefix="ruvltra-root-")
+    os.makedirs(root, exist_ok=True)
+    os.chmod(root, 0o755)  # it becomes the / of everybody
     try:
         if not os.path.exists(os.path.join(root, "usr/bin/dpkg")):
             say("debootstrap --variant=minbase bookworm")
