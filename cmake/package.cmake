@@ -51,20 +51,19 @@ set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXE
 set(CPACK_COMPONENTS_ALL program library)
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
-set(CPACK_COMPONENT_PROGRAM_DESCRIPTION "language model engine that learns from its users
- Runs RuvLTRA and Qwen2.5 models (GGUF) on ordinary CPUs: a dialogue in the
- terminal, a server for OpenAI, Anthropic, Ollama and MCP clients with a web
- page, quantization, routing of tasks to agents, learning from feedback. A small
- trained model is part of the package; nothing is fetched from a network.")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "language model engine that learns from its users")
+set(CPACK_COMPONENT_PROGRAM_DESCRIPTION "Runs RuvLTRA and Qwen2.5 models (GGUF) on ordinary CPUs: a dialogue in the
+terminal, a server for OpenAI, Anthropic, Ollama and MCP clients with a web
+page, quantization, routing of tasks to agents, learning from feedback. A
+small trained model is part of the package; nothing is fetched.")
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_NAME ruvltra)
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PROGRAM_FILE_NAME DEB-DEFAULT)
 set(debian ${CMAKE_SOURCE_DIR}/contrib/debian)
 set(CPACK_DEBIAN_PROGRAM_PACKAGE_CONTROL_EXTRA "${debian}/conffiles;${debian}/postinst;${debian}/prerm;${debian}/postrm")
-set(CPACK_COMPONENT_LIBRARY_DESCRIPTION "language model engine that learns from its users: library
- Headers, static library, CMake package and pkg-config file of ruvltra, for
- programs in C and C++20.")
+set(CPACK_COMPONENT_LIBRARY_DESCRIPTION "Headers, static library, CMake package and pkg-config file, for programs in C
+and C++20.")
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_NAME ruvltra-dev)
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SECTION libdevel)
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_DEPENDS "libfmt-dev, libssl-dev, libutf8proc-dev, libsqlite3-dev, libexpected-dev")

@@ -1,5 +1,6 @@
-// Any bytes as the body of a chat request: its messages, tools, formats and stops are read or refused, and what is read
-// is within its limits. Any bytes as an answer: however it is cut, the reader of calls shows the same text and calls.
+// Any bytes as the body of a chat request: its messages, tools, formats and stops are read or refused, and
+// what is read is within its limits. Any bytes as an answer: however it is cut, the reader of calls shows the
+// same text and calls.
 #include <algorithm>
 #include <cstdint>
 #include <string>
@@ -28,7 +29,8 @@ void read_body(const Json& body) {
       CHECK(utf8_is_valid(message.content));
       CHECK(message.role == "system" || message.role == "user" || message.role == "assistant" ||
             message.role == "tool");
-      for (const ToolCall& call : message.tool_calls) CHECK(parse_json(call.arguments, "arguments")->is_object());
+      for (const ToolCall& call : message.tool_calls)
+        CHECK(parse_json(call.arguments, "arguments")->is_object());
     }
   }
   const auto tools = read_tools(body);
@@ -53,8 +55,8 @@ struct Answer {
     calls.insert(calls.end(), piece.calls.begin(), piece.calls.end());
   }
   bool operator==(const Answer& other) const {
-    return text == other.text && std::equal(calls.begin(), calls.end(), other.calls.begin(), other.calls.end(),
-                                            [](const ToolCall& a, const ToolCall& b) {
+    return text == other.text && std::equal(calls.begin(), calls.end(), other.calls.begin(),
+                                            other.calls.end(), [](const ToolCall& a, const ToolCall& b) {
                                               return a.name == b.name && a.arguments == b.arguments;
                                             });
   }

@@ -1,6 +1,6 @@
-// Any bytes as a connection: read whole, in two pieces and byte by byte, they are the same requests and the same
-// refusal, within the limits; and what was read, written in the plainest form, is read as the same again.
-// The first two bytes of the input say where it is cut.
+// Any bytes as a connection: read whole, in two pieces and byte by byte, they are the same requests and the
+// same refusal, within the limits; and what was read, written in the plainest form, is read as the same
+// again. The first two bytes of the input say where it is cut.
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -30,7 +30,8 @@ std::string written(const HttpRequest& request) {
     std::string name = field.name;
     for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
     has_host |= name == "host";
-    if (name != "content-length" && name != "transfer-encoding") out += field.name + ": " + field.value + "\r\n";
+    if (name != "content-length" && name != "transfer-encoding")
+      out += field.name + ": " + field.value + "\r\n";
   }
   if (!has_host) out += "Host: x\r\n";
   return out + "Content-Length: " + std::to_string(request.body.size()) + "\r\n\r\n" + request.body;

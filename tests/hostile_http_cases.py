@@ -1,6 +1,6 @@
 """Requests nobody should send, and what each must get (docs/server-load.md).
 
-    python3 tests/hostile_http_cases.py FOLDER    writes the short raw ones, as seeds of fuzz/http_request_fuzz.cpp
+    python3 tests/hostile_http_cases.py fuzz/corpus    writes short ones as seeds of http_request and chat_request
 """
 import collections
 import hashlib
@@ -507,6 +507,10 @@ def prompts(t):
                                                                      "stream": True})
     t.add_body("echo and logprobs in a stream", "/v1/completions", {"prompt": "a", "echo": True, "logprobs": 1,
                                                                    "stream": True, "max_tokens": 1})
+    t.add_body("a million log-probabilities", "/v1/completions", {"prompt": [[1] * 1000] * 64, "echo": True,
+                                                                  "logprobs": 20, "max_tokens": 0})
+    t.add_body("a million log-probabilities of copies", "/v1/completions", {
+        "prompt": [[1] * 1000] * 8, "echo": True, "logprobs": 20, "n": 16, "max_tokens": 1})
     t.add_body("16 answers to 4 prompts", "/v1/completions", {"prompt": ["a", "b", "c", "d"], "n": 16, "max_tokens": 1},
                OK)
     t.add_body("all features at once", CHAT, {
@@ -606,14 +610,23 @@ def key_cases():
 
 
 def write_corpus(folder):
-    os.makedirs(folder, exist_ok=True)
-    for case in all_cases():
-        data = case.data if isinstance(case.data, bytes) else b"".join(piece or b"" for piece in case.data)
-        target = data.split(b" ", 2)[1:2]
-        raw = not (data.startswith(b"POST") and target and target[0] not in (b"/tokenize",))
-        if raw and len(data) <= 2048:
-            with open(os.path.join(folder, hashlib.sha256(data).hexdigest()[:16]), "wb") as file:
-                file.write(data)
+    """Seeds: the raw requests the parser cares about, and bodies of chats. The first two bytes say where to cut."""
+    raw, bodies = Table(), Table()
+    for group in (request_lines, headers, lengths, chunks, connections):
+        group(raw)
+    for group in (json_texts, types, schemas):
+        group(bodies)
+    for name, table, most in (("http_request", raw, 1024), ("chat_request", bodies, 700)):
+        os.makedirs(os.path.join(folder, name), exist_ok=True)
+        for case in table:
+            data = case.data if isinstance(case.data, bytes) else b"".join(piece or b"" for piece in case.data)
+            if table is bodies:
+                if not data.startswith(b"POST " + CHAT.encode()):
+                    continue
+                data = data.split(b"\r\n\r\n", 1)[1]
+            if len(data) <= most:
+                with open(os.path.join(folder, name, hashlib.sha256(data).hexdigest()[:12]), "wb") as file:
+                    file.write(b"\x07\0" + data)
 
 
 if __name__ == "__main__":

@@ -321,7 +321,7 @@ class HostileHttp(unittest.TestCase):
     def test_work_that_takes_long(self):
         """Prompts that are only scored or embedded, many at once: what costs nothing is answered all the same."""
         text = "once upon a time " * 100
-        bodies = [("/v1/completions", {"prompt": [text] * 64, "echo": True, "logprobs": 20, "max_tokens": 0}),
+        bodies = [("/v1/completions", {"prompt": [text] * 64, "echo": True, "logprobs": 1, "max_tokens": 0}),
                   ("/v1/embeddings", {"input": [text] * 64})] * 12
         open_ = []
         for target, body in bodies:

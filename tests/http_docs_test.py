@@ -28,7 +28,7 @@ def read(*path):
 
 def routes():
     """{(method, path): (guard, shape, summary)} of the server's table."""
-    row = re.compile(r'\{"(\w+)", "([^"]+)", Guard::k(\w+), Needs::k\w+, Shape::k(\w+),\s*\w+,\s*((?:"[^"]*"\s*)+)\}')
+    row = re.compile(r'\{"(\w+)", "([^"]+)", Guard::k(\w+), Needs::k\w+, Shape::k(\w+),\s*\w+,\s*((?:"[^"]*"\s*)+)(?:,\s*Takes::k\w+)?\}')
     text = read("src/server/routes.cpp").split("kRoutes[] = {")[1].split("\n};")[0]
     found = {(m, p): (g, s, "".join(re.findall(r'"([^"]*)"', words))) for m, p, g, s, words in row.findall(text)}
     assert len(found) == len(re.findall(r"Guard::k", text)), "a row that this test cannot read"
@@ -150,10 +150,11 @@ REQUESTS = [
     ("POST", "/v1/messages", {"max_tokens": 6, "messages": CHAT["messages"], "system": [{"type": "text", "text": "Be kind."}]}, 200),
     ("POST", "/v1/messages", {"messages": CHAT["messages"]}, 400),
     ("POST", "/v1/messages/count_tokens", {"messages": CHAT["messages"]}, 200),
-    ("POST", "/api/chat", {"model": "nano-q8_0:latest", "stream": False, "messages": CHAT["messages"], "options": {"num_predict": 4}}, 200),
+    ("POST", "/api/chat", {"model": "nano-q8_0:latest", "stream": False, "messages": CHAT["messages"], "options": {"num_predict": 4},
+                         "logprobs": True, "top_logprobs": 2}, 200),
     ("POST", "/api/chat", {"model": "nano-q8_0", "messages": []}, 200),
     ("POST", "/api/generate", {"prompt": "A fox", "stream": False, "options": {"num_predict": 4}}, 200),
-    ("POST", "/api/embed", {"model": "nano-q8_0", "input": "a fox"}, 200),
+    ("POST", "/api/embed", {"model": "nano-q8_0", "input": "a fox", "dimensions": 8}, 200),
     ("POST", "/api/embeddings", {"model": "nano-q8_0", "prompt": "a fox"}, 200),
     ("POST", "/api/embeddings", {"model": "nano-q8_0"}, 400),
     ("GET", "/api/tags", None, 200), ("GET", "/api/ps", None, 200), ("GET", "/api/version", None, 200),

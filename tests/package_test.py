@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """What the Debian package carries (contrib/): the service, the settings, the man page, the completions. Builds nothing;
 `tools/dev package-check` builds the package and installs it."""
+import functools
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ def read(path):
         return file.read()
 
 
+@functools.lru_cache
 def help_of(*words):
     return subprocess.run([PROGRAM, *words, "--help"], capture_output=True, text=True, check=True, env=environment()).stdout
 
@@ -41,9 +43,13 @@ def options_of(verb):
 
 
 class Completions(Case):
+    @functools.lru_cache
+    def script(self, shell):
+        return self.ok("completions", shell).decode()
+
     def complete(self, *words):
         """What bash offers for the last of the words."""
-        script = self.ok("completions", "bash").decode() + (
+        script = self.script("bash") + (
             f'COMP_WORDS=("$@"); COMP_CWORD={len(words) - 1}; _ruvltra; printf "%s\\n" "${{COMPREPLY[@]}}"\n')
         done = subprocess.run(["bash", "--norc", "-c", script, "bash", *words], capture_output=True, text=True, cwd=CONTRIB)
         self.assertEqual(done.stderr, "")
@@ -55,7 +61,7 @@ class Completions(Case):
 
     def test_options_of_every_verb(self):
         for verb in verbs():
-            offered = {word for word in self.complete("ruvltra", verb, "--")}
+            offered = self.complete("ruvltra", verb, "--")
             self.assertEqual(offered, options_of(verb), verb)
             self.assertGreaterEqual(len(offered), 3, verb)
 
@@ -70,7 +76,7 @@ class Completions(Case):
 
     def test_other_shells_name_the_same(self):
         for shell, form in (("zsh", "{name}"), ("fish", "-l {bare} ")):
-            script = self.ok("completions", shell).decode()
+            script = self.script(shell)
             for verb in verbs():
                 part = (script.split(f"    {verb})\n")[1].split(";;")[0] if shell == "zsh" else
                         "\n".join(line for line in script.split("\n") if f"__ruvltra_verb {verb}'" in line))

@@ -15,6 +15,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMaxBacklogBytes = 256 << 10;  // a client that is further behind pauses its answer
+constexpr size_t kMaxLogprobs = 1'000'000;      // in one answer: some 400 MB while it is put together
 constexpr double kProgressSeconds = 0.05;       // between two looks at a prompt's progress
 
 // All its functions but the engine's wake-up run on the server's thread.
@@ -71,6 +72,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   Usage usage_;
   std::atomic<bool> awake_ = false;
   size_t n_ended_ = 0;
+  size_t n_logprobs_ = 0;
   size_t n_told_ = 0;  // prompt tokens a progress piece told of
   // The engine may call before submit() is through: until then there is nothing to look at.
   bool started_ = false;
@@ -145,6 +147,12 @@ void Answer::take(size_t prompt, const Event& event, std::string& out) {
       running_->n_prompt_done = running_->n_prompt.load();
     }
     ++running_->n_generated;
+    if (order_.requests.front().params.n_logprobs > 0) n_logprobs_ += 1 + event.token->top.size();
+    if (n_logprobs_ > kMaxLogprobs && !order_.streamed) {
+      return fail_with(
+          {ErrorKind::kUsage, "request.field",
+           fmt::format("logprobs: expected at most {} in an answer that is not streamed", kMaxLogprobs)});
+    }
   }
   if (event.generation != nullptr) {
     const Generation& generation = *event.generation;

@@ -11,6 +11,8 @@
 namespace ruvltra {
 namespace {
 
+constexpr size_t kMaxScores = 1'000'000;  // of prompts' tokens, all of them in memory at once
+
 struct CompletionOrder : Order {
   int n_logprobs = -1;  // -1: none asked
   bool echo = false;
@@ -257,6 +259,11 @@ Handled completions(Call& call) {
   ASSIGN_OR_RETURN(order.prompts, read_prompts(call.model(), body));
   if (order.echo && order.n_logprobs >= 0) {
     if (order.stream) return bad_field("logprobs", "expected no stream beside echo and logprobs");
+    size_t n_scores = 0;
+    for (const auto& prompt : order.prompts) n_scores += prompt.size();
+    n_scores *= static_cast<size_t>(order.params.n) * static_cast<size_t>(order.n_logprobs + 1);
+    if (n_scores > kMaxScores)
+      return bad_field("logprobs", "expected at most {} in one answer, found {}", kMaxScores, n_scores);
     std::optional<Scope> learned = Scope{order.treatment.tenant, order.treatment.session};
     if (order.adapter == 0) learned.reset();
     if (const Sona* sona = call.service.sona(); sona != nullptr && learned)

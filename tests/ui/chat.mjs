@@ -28,7 +28,7 @@ export async function finished(page) {
 }
 
 /** The first event of the statistics. */
-async function statistics() {
+export async function statistics() {
   const stop = new AbortController();
   const reply = await fetch(`${order.open}/v1/stats/stream`, { signal: stop.signal });
   const { value } = await reply.body.getReader().read();

@@ -1,6 +1,6 @@
 // Dashboard, router and SONA with the figures of a server that has worked and learned; phone and colours.
 import assert from 'node:assert/strict';
-import { endless, finished, getJson, lastAnswer, send } from './chat.mjs';
+import { endless, finished, getJson, lastAnswer, send, statistics } from './chat.mjs';
 import { check, noSidewaysScroll, order, shoot, until, visitor } from './harness.mjs';
 
 const post = async (path, body) => {
@@ -18,8 +18,8 @@ export async function pageChecks() {
     await open('Dashboard');
     const tile = (label) => page.locator('.tile', { hasText: label }).locator('b');
     await tile('Running').waitFor();
-    const busy = new AbortController();
-    const running = fetch(`${order.open}/v1/chat/completions`, { method: 'POST', signal: busy.signal, body: JSON.stringify({
+    const before = (await statistics()).requests.cancelled;
+    const running = fetch(`${order.open}/v1/chat/completions`, { method: 'POST', body: JSON.stringify({
       model: 'ruvltra-base', max_tokens: 1900, n: 8, logit_bias: await endless(), messages: [{ role: 'user', content: 'Tell me a long story about a ship.' }], stream: true }) })
       .then((reply) => reply.text());
     const row = page.locator('.requests tbody tr', { hasText: 'story about a ship' });
@@ -27,6 +27,9 @@ export async function pageChecks() {
     await shoot(page, 'dashboard');
     await row.getByRole('button', { name: 'Cancel' }).click();
     await page.getByText('Cancelled.').waitFor();
+    const heading = page.locator('.plot', { hasText: 'Tokens a second' }).locator('dd').first();
+    await until('the tokens of the last second in the plot', async () => Number((await heading.innerText()).replaceAll(',', '')) > 0);
+    await until('the requests to be cancelled', async () => (await statistics()).requests.cancelled === before + 8, 2000);
     await running;
     await row.waitFor({ state: 'detached' });
     assert.equal(await page.locator('.plot canvas').count(), 8);

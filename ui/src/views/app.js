@@ -47,7 +47,8 @@ function Banner() {
 }
 
 const Notices = () => html`<div class="notices" role="status" aria-live="polite">${useStore(notices).map(({ id, text, kind }) => html`
-  <div key=${id} class=${`notice ${kind}`}><span>${text}</span><${IconButton} icon="close" size="14" label="Dismiss" onClick=${() => dismiss(id)} /></div>`)}</div>`;
+  <div key=${id} class=${`notice ${kind}`}><span>${text}</span><${IconButton} icon="close" size="14" label="Dismiss"
+    onClick=${() => dismiss(id)} /></div>`)}</div>`;
 
 function useKeys({ onSearch }) {
   useEffect(() => {
@@ -82,13 +83,15 @@ export function App() {
   useEffect(() => { document.title = title ? `${title} · ruvltra` : 'ruvltra'; }, [title]);
   const close = () => setOpen(null);
   return html`<div class=${`app ${sidebar ? 'with-sidebar' : ''}`}>
-    <${Sidebar} route=${route} go=${go} onSearch=${() => setOpen('search')} onSettings=${() => setOpen('settings')} onHide=${() => setSidebar(false)} />
+    <${Sidebar} route=${route} go=${go} onSearch=${() => setOpen('search')} onSettings=${() => setOpen('settings')}
+      onHide=${() => setSidebar(false)} />
     ${sidebar && html`<div class="scrim" onClick=${() => setSidebar(false)} />`}
     <main>
       <header class="topbar">
         ${!sidebar && html`<${IconButton} icon="menu" label="Show the side bar" onClick=${() => setSidebar(true)} />`}
         <h1 class="clip">${title}</h1>
-        ${route.page === 'chat' && html`<${Segments} label="Profile" options=${PROFILES} value=${profile} onChange=${(value) => change({ profile: value })} />`}
+        ${route.page === 'chat' && html`<${Segments} label="Profile" options=${PROFILES} value=${profile}
+          onChange=${(value) => change({ profile: value })} />`}
       </header>
       <${Banner} />
       ${route.page === 'chat' && html`<${Chat} id=${route.id} go=${go} />`}

@@ -66,8 +66,10 @@ export function Plot({ title, note, series, data, show, ticks = show, range, tim
   useEffect(() => plot.current.setData(data), [data]);
   const at = index ?? data[0].length - 1;
   return html`<section class="card plot"><header><h3>${title}</h3>
-    <dl>${series.map(({ label, strength = 1 }, i) => html`<div><dt class=${`key s${strength}`}>${label}</dt><dd class="numbers">${show(data[i + 1]?.[at])}</dd></div>`)}</dl></header>
-    <div class="plot-box" ref=${box} role="img" aria-label=${`${title} over ${time ? 'time' : 'updates'}`} />${note && html`<p class="hint">${note}</p>`}</section>`;
+    <dl>${series.map(({ label, strength = 1 }, i) => html`<div><dt class=${`key s${strength}`}>${label}</dt><dd
+      class="numbers">${show(data[i + 1]?.[at])}</dd></div>`)}</dl></header>
+    <div class="plot-box" ref=${box} role="img" aria-label=${`${title} over ${time ? 'time' : 'updates'}`} />${note && html`<p
+      class="hint">${note}</p>`}</section>`;
 }
 
 /** A labelled bar from 0 to 1. */

@@ -39,8 +39,10 @@ export function Composer({ conversation, answering, onSent }) {
       <textarea ref=${ref} rows="1" aria-label="Message" placeholder=${state === 'loading' ? 'Write while the model loads' : 'Ask anything'}
         value=${text} onInput=${(event) => setText(event.target.value)} onKeyDown=${onKeyDown} />
       ${answering
-        ? html`<button type="button" class="round stop" aria-label="Stop" title="Stop (Esc)" onClick=${() => stop(conversation)}><${Icon} name="stop" size="24" /></button>`
-        : html`<button type="button" class="round" aria-label="Send" title="Send (Enter)" disabled=${!text.trim()} onClick=${submit}><${Icon} name="send" size="20" /></button>`}
+        ? html`<button type="button" class="round stop" aria-label="Stop" title="Stop (Esc)"
+          onClick=${() => stop(conversation)}><${Icon} name="stop" size="24" /></button>`
+        : html`<button type="button" class="round" aria-label="Send" title="Send (Enter)" disabled=${!text.trim()}
+          onClick=${submit}><${Icon} name="send" size="20" /></button>`}
     </div>
   </div>`;
 }

@@ -9,7 +9,8 @@ import { follow, pages, requests, stats } from '../state/stats.js';
 import { Plot } from './charts.js';
 import { KvMap } from './kvmap.js';
 
-const Tile = ({ label, value, note }) => html`<div class="tile"><span>${label}</span><b class="numbers">${value}</b><small class="numbers">${note}</small></div>`;
+const Tile = ({ label, value, note }) => html`<div class="tile"><span>${label}</span><b class="numbers">${value}</b><small
+  class="numbers">${note}</small></div>`;
 
 function Tiles({ now }) {
   const { requests: r, latency, kv, memory, tokens, rates } = now;
@@ -42,14 +43,17 @@ function Plots({ history }) {
     };
   }, [history]);
   return html`<div class="plots">
-    <${Plot} title="Tokens a second" series=${[{ label: 'generated', fill: true }, { label: 'prompt', strength: 2 }]} data=${data.tokens} show=${rate} ticks=${short} />
+    <${Plot} title="Tokens a second" series=${[{ label: 'generated', fill: true }, { label: 'prompt', strength: 2 }]} data=${data.tokens}
+      show=${rate} ticks=${short} />
     <${Plot} title="Time to the first token" series=${LATENCY} data=${data.ttft} show=${timeText} />
     <${Plot} title="Time between tokens" series=${LATENCY} data=${data.gap} show=${timeText} />
-    <${Plot} title="Requests" series=${[{ label: 'running', fill: true, step: true }, { label: 'waiting', strength: 2, step: true }]} data=${data.queue} show=${count} ticks=${whole} />
+    <${Plot} title="Requests" series=${[{ label: 'running', fill: true, step: true }, { label: 'waiting', strength: 2, step: true }]}
+      data=${data.queue} show=${count} ticks=${whole} />
     <${Plot} title="KV pages in use" series=${[{ label: 'in use', fill: true }]} data=${data.kv} show=${shareText} range=${fraction} />
     <${Plot} title="Prompt tokens from the cache" series=${[{ label: 'hits', fill: true }]} data=${data.cached} show=${shareText} range=${fraction} />
     <${Plot} title="Draft tokens accepted" series=${[{ label: 'accepted', fill: true }]} data=${data.accepted} show=${shareText} range=${fraction} />
-    <${Plot} title="Memory" series=${[{ label: 'resident', fill: true }]} data=${data.memory} show=${(v) => bytes(v * 2 ** 20)} ticks=${(v) => `${count(v)} MiB`} />
+    <${Plot} title="Memory" series=${[{ label: 'resident', fill: true }]} data=${data.memory} show=${(v) => bytes(v * 2 ** 20)}
+      ticks=${(v) => `${count(v)} MiB`} />
   </div>`;
 }
 
@@ -66,14 +70,16 @@ function Requests() {
   const list = useStore(requests);
   return html`<section class="card"><header><h3>Running requests</h3></header>
     ${list.length === 0 ? html`<p class="empty">Nothing is running.</p>` : html`<div class="table"><table class="requests">
-      <thead><tr><th>Request</th><th>State</th><th class="right">Prompt</th><th class="right">Generated</th><th class="right">Age</th><th /></tr></thead>
+      <thead><tr><th>Request</th><th>State</th><th class="right">Prompt</th><th class="right">Generated</th><th
+        class="right">Age</th><th /></tr></thead>
       <tbody>${list.map((r) => html`<tr key=${r.id}>
         <td><span class="clip prompt">${r.prompt ?? 'of another user'}</span><small class="muted">${r.route}</small></td>
         <td><span class=${`tag ${r.state}`}>${r.state}</span></td>
         <td class="right numbers">${count(r.prompt_done)} / ${count(r.prompt_tokens)}</td>
         <td class="right numbers">${count(r.generated_tokens)}</td>
         <td class="right numbers">${duration(r.age_ms)}</td>
-        <td class="right">${r.own && html`<button type="button" class="button" onClick=${() => cancel(r)}>Cancel</button>`}</td></tr>`)}</tbody></table></div>`}
+        <td class="right">${r.own && html`<button type="button" class="button"
+          onClick=${() => cancel(r)}>Cancel</button>`}</td></tr>`)}</tbody></table></div>`}
   </section>`;
 }
 
@@ -84,7 +90,8 @@ export function Dashboard() {
   return html`<div class="page"><div class="page-column wide">
     ${state === 'lost' && html`<p class="error-card" role="alert">${message ?? 'The stream ended.'} Connecting again.</p>`}
     ${!now ? html`<p class="empty"><span class="pulse" /> Waiting for the first figures</p>` : html`
-      <p class="lead">${now.model.name || now.model.id}<span class="muted"><span class="separator"> · </span>${now.model.quant} · ${short(now.model.n_params)} parameters · context ${count(now.model.n_ctx)}</span></p>
+      <p class="lead">${now.model.name || now.model.id}<span class="muted"><span
+        class="separator"> · </span>${now.model.quant} · ${short(now.model.n_params)} parameters · context ${count(now.model.n_ctx)}</span></p>
       <${Tiles} now=${now} /><${Plots} history=${history} />
       ${map?.total > 0 && html`<${KvMap} map=${map} />`}<${Requests} />`}
   </div></div>`;

@@ -99,11 +99,13 @@ function Countdown({ until }) {
 /** What happens before the first word. */
 function Waiting({ state }) {
   if (state.phase === 'retry') {
-    return html`<p class="waiting" role="status"><span class="pulse" /><span>${state.reason} Trying again in <${Countdown} until=${state.retryAt} /></span></p>`;
+    return html`<p class="waiting" role="status"><span
+      class="pulse" /><span>${state.reason} Trying again in <${Countdown} until=${state.retryAt} /></span></p>`;
   }
   if (state.phase === 'loading') return html`<p class="waiting" role="status"><span class="pulse" />Waiting for the model to be ready</p>`;
   const { progress } = state;
-  if (state.phase !== 'prompt' || !progress?.total) return html`<p class="waiting" role="status"><span class="pulse" /><span class="offscreen">Waiting for the answer</span></p>`;
+  if (state.phase !== 'prompt' || !progress?.total) return html`<p class="waiting" role="status"><span class="pulse" /><span
+    class="offscreen">Waiting for the answer</span></p>`;
   // `processed` includes what the cache already held.
   return html`<div class="waiting" role="status">
     <div class="progress" role="progressbar" aria-label="Reading the prompt" aria-valuemin="0" aria-valuemax=${progress.total}

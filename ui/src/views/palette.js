@@ -32,10 +32,13 @@ export function Palette({ go, onClose }) {
   };
   return html`<${Dialog} label="Search" onClose=${onClose} class="palette">
     <div class="palette-field"><${Icon} name="search" />
-      <input autofocus role="combobox" aria-expanded="true" aria-controls="found" aria-activedescendant=${`found-${chosen}`} aria-label="Search conversations"
-        placeholder="Search conversations" value=${text} onKeyDown=${onKeyDown} onInput=${(event) => { setText(event.target.value); setAt(0); }} /></div>
+      <input autofocus role="combobox" aria-expanded="true" aria-controls="found" aria-activedescendant=${`found-${chosen}`}
+        aria-label="Search conversations"
+        placeholder="Search conversations" value=${text} onKeyDown=${onKeyDown}
+          onInput=${(event) => { setText(event.target.value); setAt(0); }} /></div>
     <ul ref=${list} id="found" role="listbox" aria-label="Found">${items.map((item, i) => html`
-      <li key=${item.id} id=${`found-${i}`} role="option" aria-selected=${String(i === chosen)} onMouseMove=${() => setAt(i)} onClick=${() => open(item)}>
+      <li key=${item.id} id=${`found-${i}`} role="option" aria-selected=${String(i === chosen)} onMouseMove=${() => setAt(i)}
+        onClick=${() => open(item)}>
         <${Icon} name=${item.icon} size="16" /><span class="clip">${item.title}</span>${item.note && html`<small>${item.note}</small>`}</li>`)}</ul>
   </${Dialog}>`;
 }

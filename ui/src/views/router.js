@@ -26,12 +26,14 @@ function Neighbours({ evidence }) {
 }
 
 function Evidence({ evidence, matches }) {
-  if (!evidence?.length) return html`<section class="card"><header><h3>Evidence</h3></header><p class="empty">No recorded work is near enough. Feedback on decisions becomes evidence.</p></section>`;
+  if (!evidence?.length) return html`<section class="card"><header><h3>Evidence</h3></header><p
+    class="empty">No recorded work is near enough. Feedback on decisions becomes evidence.</p></section>`;
   const text = new Map((matches ?? []).map((m, i) => [evidence[i]?.id, m.pattern]));
   return html`<section class="card"><header><h3>Evidence</h3></header><div class="evidence">
     <${Neighbours} evidence=${evidence} />
     <div class="table"><table><thead><tr><th>Agent</th><th>Similarity</th><th>Quality</th><th class="right">Outcomes</th></tr></thead><tbody>
-      ${evidence.map((e) => html`<tr key=${e.id}><td>${e.agent}${text.get(e.id) && html`<small class="muted clip prompt">${text.get(e.id)}</small>`}</td>
+      ${evidence.map((e) => html`<tr key=${e.id}><td>${e.agent}${text.get(e.id) && html`<small
+        class="muted clip prompt">${text.get(e.id)}</small>`}</td>
         <td><${Bar} share=${e.similarity} label=${`similarity ${fixed(e.similarity)}`} soft /><span class="numbers">${fixed(e.similarity)}</span></td>
         <td><${Bar} share=${e.quality} label=${`quality ${fixed(e.quality)}`} /><span class="numbers">${fixed(e.quality ?? NaN)}</span></td>
         <td class="right numbers">${e.n ?? '–'}</td></tr>`)}</tbody></table></div></div></section>`;
@@ -55,8 +57,10 @@ function Decision({ decision }) {
     <ol class="agents">${agents.map((agent, i) => html`<li key=${agent.type} class=${i === 0 ? 'first' : ''}>
       <span class="agent-name">${agent.type}</span><${Bar} share=${agent.confidence} label=${`confidence ${fixed(agent.confidence)}`} soft=${i > 0} />
       <span class="numbers">${percent(agent.confidence)}</span>
-      <span class="agent-actions"><${IconButton} icon="up" size="15" label=${`${agent.type} did it well`} onClick=${() => judge(decision, agent.type, true)} />
-        <${IconButton} icon="down" size="15" label=${`${agent.type} did it badly`} onClick=${() => judge(decision, agent.type, false)} /></span></li>`)}</ol>
+      <span class="agent-actions"><${IconButton} icon="up" size="15" label=${`${agent.type} did it well`}
+        onClick=${() => judge(decision, agent.type, true)} />
+        <${IconButton} icon="down" size="15" label=${`${agent.type} did it badly`}
+          onClick=${() => judge(decision, agent.type, false)} /></span></li>`)}</ol>
     <dl class="facts">
       ${estimate?.complexity && html`<div><dt>Complexity</dt><dd>${estimate.complexity}</dd></div>`}
       ${tier && html`<div><dt>Model tier</dt><dd title=${tier.reasoning}>${tier.model}</dd></div>`}
@@ -69,7 +73,8 @@ function Agents() {
   const [agents, setAgents] = useState([]);
   useEffect(() => { getJson('/v1/agents').then((reply) => setAgents(reply.data ?? reply.agents ?? reply)).catch((error) => say(error.message, 'error')); }, []);
   return html`<section class="card"><header><h3>Agents</h3><p class="muted">${agents.length} registered</p></header>
-    <ul class="registry">${agents.map((agent) => html`<li key=${agent.id}><b>${agent.id}</b><span class="muted">${agent.description}</span></li>`)}</ul></section>`;
+    <ul class="registry">${agents.map((agent) => html`<li key=${agent.id}><b>${agent.id}</b><span
+      class="muted">${agent.description}</span></li>`)}</ul></section>`;
 }
 
 export function RouterPage() {
@@ -88,9 +93,11 @@ export function RouterPage() {
   const onKeyDown = (event) => { if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) { event.preventDefault(); ask(task); } };
   return html`<div class="page"><div class="page-column">
     <p class="lead">Which agent should do it?</p>
-    <div class="ask"><textarea class="field" rows="2" aria-label="Task" placeholder="Describe a task" value=${task} onKeyDown=${onKeyDown} onInput=${(event) => setTask(event.target.value)} />
+    <div class="ask"><textarea class="field" rows="2" aria-label="Task" placeholder="Describe a task" value=${task} onKeyDown=${onKeyDown}
+      onInput=${(event) => setTask(event.target.value)} />
       <button type="button" class="button primary" disabled=${!task.trim() || state.busy} onClick=${() => ask(task)}>Route</button></div>
-    ${!state.decision && html`<div class="chips">${EXAMPLES.map((text) => html`<button type="button" class="chip" onClick=${() => ask(text)}>${text}</button>`)}</div>`}
+    ${!state.decision && html`<div class="chips">${EXAMPLES.map((text) => html`<button type="button" class="chip"
+      onClick=${() => ask(text)}>${text}</button>`)}</div>`}
     ${state.error && html`<p class="error-card" role="alert">${state.error}</p>`}
     ${state.decision && html`<${Decision} decision=${state.decision} /><${Evidence} evidence=${state.decision.evidence} matches=${state.decision.semanticMatches} />`}
     <${Agents} /></div></div>`;

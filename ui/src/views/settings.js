@@ -25,7 +25,8 @@ function NumberField({ name }) {
   const text = useStore(settings)[name];
   const wrong = problem(name, text);
   return html`<label class="setting"><span>${label}<small class=${wrong ? 'error-text' : ''}>${wrong || hint}</small></span>
-    <input class="field small" inputmode="decimal" autocomplete="off" placeholder="default" value=${text} data-min=${min} data-max=${max} data-step=${step}
+    <input class="field small" inputmode="decimal" autocomplete="off" placeholder="default"
+      value=${text} data-min=${min} data-max=${max} data-step=${step}
       aria-invalid=${String(Boolean(wrong))} onInput=${(event) => change({ [name]: event.target.value })} /></label>`;
 }
 
@@ -34,7 +35,8 @@ function KeyField() {
   const [set, setSet] = useState(hasKey());
   const use = () => { setKey(text); setSet(hasKey()); setText(''); };
   return html`<div class="setting column-setting"><span>API key<small>kept in memory only: a reload forgets it</small></span>
-    <div class="pair"><input class="field" type="password" autocomplete="off" spellcheck="false" aria-label="API key" placeholder=${set ? 'set' : 'none'}
+    <div class="pair"><input class="field" type="password" autocomplete="off" spellcheck="false" aria-label="API key"
+      placeholder=${set ? 'set' : 'none'}
       value=${text} onInput=${(event) => setText(event.target.value)} onKeyDown=${(event) => { if (event.key === 'Enter') use(); }} />
       <button type="button" class="button" onClick=${use}>${text || !set ? 'Use' : 'Forget'}</button></div></div>`;
 }
@@ -69,7 +71,8 @@ function Data() {
     <button type="button" class="button" disabled=${none} onClick=${() => save(exportAll())}><${Icon} name="download" size="16" />Export</button>
     <button type="button" class="button" onClick=${() => file.current.click()}><${Icon} name="upload" size="16" />Import</button>
     <button type="button" class="button quiet-danger" disabled=${none} onClick=${clear}><${Icon} name="trash" size="16" />Delete all</button>
-    <input ref=${file} type="file" accept="application/json,.json" class="offscreen" tabindex="-1" aria-label="File to import" onChange=${take} /></div>`;
+    <input ref=${file} type="file" accept="application/json,.json" class="offscreen" tabindex="-1" aria-label="File to import"
+      onChange=${take} /></div>`;
 }
 
 export function Settings({ onClose }) {
@@ -84,8 +87,10 @@ export function Settings({ onClose }) {
         onInput=${(event) => change({ system: event.target.value })} /></section>
     <section><h3>Answers</h3>${Object.keys(FIELDS).map((name) => html`<${NumberField} key=${name} name=${name} />`)}
       <label class="setting"><span>Use the bank<small>puts learned notes that fit before the question</small></span>
-        <input type="checkbox" class="switch" role="switch" checked=${set.bank} onChange=${(event) => change({ bank: event.target.checked })} /></label>
-      <button type="button" class="link" onClick=${() => change({ ...DEFAULTS, theme: set.theme, profile: set.profile, system: set.system })}>Back to the defaults</button></section>
+        <input type="checkbox" class="switch" role="switch" checked=${set.bank}
+          onChange=${(event) => change({ bank: event.target.checked })} /></label>
+      <button type="button" class="link"
+        onClick=${() => change({ ...DEFAULTS, theme: set.theme, profile: set.profile, system: set.system })}>Back to the defaults</button></section>
     <section><h3>Connection</h3><${KeyField} /></section>
     <section><h3>Conversations</h3><p class="hint">Stored in this browser only.</p><${Data} /></section>
   </${Drawer}>`;

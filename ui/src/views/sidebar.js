@@ -30,7 +30,8 @@ function Row({ conversation, active, busy, go }) {
       if (event.key === 'Enter') done(event);
       if (event.key === 'Escape') { event.stopPropagation(); setEditing(false); }
     };
-    return html`<li class="row"><input ref=${field} class="field" aria-label="Name of the conversation" value=${title} onBlur=${done} onKeyDown=${onKeyDown} /></li>`;
+    return html`<li class="row"><input ref=${field} class="field" aria-label="Name of the conversation" value=${title} onBlur=${done}
+      onKeyDown=${onKeyDown} /></li>`;
   }
   return html`<li class=${`row ${active ? 'active' : ''}`}>
     <a href=${`#/c/${conversation.id}`} aria-current=${active ? 'page' : undefined}>${title}</a>

@@ -21,16 +21,20 @@ function Overview({ status }) {
   const { mode, updates, bank, generation, hash, delta_nll: delta, index } = status;
   const [name, text] = MODES[mode] ?? [mode, ''];
   const refused = Object.values(updates.rejected ?? {}).reduce((sum, n) => sum + n, 0);
-  return html`<section class="card overview"><header><h3><span class=${`dot ${mode === 'on' && !status.frozen ? 'ready' : ''}`} />${status.frozen ? 'Frozen' : name}</h3>
+  return html`<section class="card overview"><header><h3><span
+    class=${`dot ${mode === 'on' && !status.frozen ? 'ready' : ''}`} />${status.frozen ? 'Frozen' : name}</h3>
       <p class="muted">${text}</p></header>
     <div class="tiles">
       <div class="tile"><span>Generation</span><b class="numbers">${generation}</b><small class="mono">${hashText(hash)}</small></div>
-      <div class="tile"><span>Updates taken</span><b class="numbers">${count(updates.accepted)}</b><small class="numbers">${count(refused)} refused</small></div>
+      <div class="tile"><span>Updates taken</span><b class="numbers">${count(updates.accepted)}</b><small
+        class="numbers">${count(refused)} refused</small></div>
       <div class="tile"><span>Loss, change</span><b class="numbers">${signed(delta ?? NaN)}</b><small>nats a token, held out</small></div>
-      <div class="tile"><span>Bank</span><b class="numbers">${count(bank.rows)}</b><small class="numbers">of ${count(bank.capacity)}${index?.state ? ` · index ${index.state}` : ''}</small></div>
+      <div class="tile"><span>Bank</span><b class="numbers">${count(bank.rows)}</b><small
+        class="numbers">of ${count(bank.capacity)}${index?.state ? ` · index ${index.state}` : ''}</small></div>
     </div>
     <div class="card-actions">
-      <button type="button" class="button" onClick=${() => freeze(!status.frozen)}><${Icon} name="snow" size="16" />${status.frozen ? 'Go on learning' : 'Freeze'}</button>
+      <button type="button" class="button" onClick=${() => freeze(!status.frozen)}><${Icon} name="snow"
+        size="16" />${status.frozen ? 'Go on learning' : 'Freeze'}</button>
       <button type="button" class="button quiet-danger" disabled=${generation === 0} onClick=${async () => {
         if (await confirm({ title: 'Forget the learned weights?', text: 'Answers will come from the model as it was made. Generations stay in the list: you can come back.', action: 'Reset', danger: true })) reset();
       }}><${Icon} name="undo" size="16" />Reset</button></div>
@@ -42,7 +46,8 @@ function Refused({ rejected }) {
   if (rows.length === 0) return null;
   const most = rows[0][1];
   return html`<section class="card"><header><h3>Why updates were refused</h3></header><ul class="reasons">${rows.map(([reason, n]) => html`
-    <li key=${reason}><span>${reason}</span><${Bar} share=${n / most} label=${`${n} times`} soft /><b class="numbers">${count(n)}</b></li>`)}</ul></section>`;
+    <li key=${reason}><span>${reason}</span><${Bar} share=${n / most} label=${`${n} times`} soft /><b
+      class="numbers">${count(n)}</b></li>`)}</ul></section>`;
 }
 
 function Curve({ reports }) {
@@ -57,8 +62,10 @@ function Curve({ reports }) {
     const room = Math.max(0.01, 0.15 * (high - low));
     return [low - room, high + room];
   };
-  return html`<${Plot} key=${values.length} title="Learning curve" time=${false} points=${true} data=${data} range=${range} show=${(v) => fixed(v ?? NaN, 3)}
-    series=${[{ label: 'after' }, { label: 'before', strength: 2, dash: [4, 4] }]} note="Loss on held-out text in nats a token, for each update that was tried. Lower is better." />`;
+  return html`<${Plot} key=${values.length} title="Learning curve" time=${false} points=${true} data=${data} range=${range}
+    show=${(v) => fixed(v ?? NaN, 3)}
+    series=${[{ label: 'after' }, { label: 'before', strength: 2, dash: [4, 4] }]}
+      note="Loss on held-out text in nats a token, for each update that was tried. Lower is better." />`;
 }
 
 // Fields of a report that are known are shown.
@@ -67,7 +74,8 @@ const GATES = [['nll_before', 'loss before', 3], ['nll_after', 'loss after', 3],
 function Gates({ report }) {
   const known = GATES.filter(([name]) => Number.isFinite(report[name]));
   if (known.length === 0) return null;
-  return html`<dl class="gates">${known.map(([name, label, digits]) => html`<div><dt>${label}</dt><dd class="numbers">${fixed(report[name], digits)}</dd></div>`)}</dl>`;
+  return html`<dl class="gates">${known.map(([name, label, digits]) => html`<div><dt>${label}</dt><dd
+    class="numbers">${fixed(report[name], digits)}</dd></div>`)}</dl>`;
 }
 
 async function goBack(entry) {
@@ -81,7 +89,8 @@ async function goBack(entry) {
 function Generations({ adapters }) {
   const { data, live } = adapters;
   return html`<section class="card"><header><h3>Generations</h3><p class="muted">newest first</p></header>
-    ${data.length === 0 ? html`<p class="empty">Nothing has been published. Answers are the model’s own.</p>` : html`<ol class="timeline">${data.map((entry) => html`
+    ${data.length === 0 ? html`<p class="empty">Nothing has been published. Answers are the model’s own.</p>` : html`<ol
+      class="timeline">${data.map((entry) => html`
       <li key=${entry.generation} class=${entry.generation === live.generation ? 'live' : ''}>
         <div class="timeline-head"><b class="numbers">${entry.generation}</b><span class="mono muted">${hashText(entry.hash)}</span>
           <span>${entry.reason}</span><span class="muted">${when(entry.time)}</span>
@@ -95,7 +104,8 @@ function Reports({ reports }) {
   const refused = reports.filter((r) => !r.accepted).slice(0, 8);
   if (refused.length === 0) return null;
   return html`<section class="card"><header><h3>Lately refused</h3></header><ul class="refusals">${refused.map((r) => html`
-    <li><b>${r.reason}</b><span class="muted">${r.detail}</span><small class="muted">${r.loop}${r.time ? `, ${when(r.time)}` : ''}</small></li>`)}</ul></section>`;
+    <li><b>${r.reason}</b><span class="muted">${r.detail}</span><small
+      class="muted">${r.loop}${r.time ? `, ${when(r.time)}` : ''}</small></li>`)}</ul></section>`;
 }
 
 function Bank() {
@@ -110,13 +120,15 @@ function Bank() {
     }
   };
   return html`<section class="card"><header><h3>Bank</h3><p class="muted">notes made of corrections and good answers</p></header>
-    <div class="ask"><input class="field" aria-label="Search the bank" placeholder="Search by meaning" value=${query} onInput=${(event) => setQuery(event.target.value)}
+    <div class="ask"><input class="field" aria-label="Search the bank" placeholder="Search by meaning" value=${query}
+      onInput=${(event) => setQuery(event.target.value)}
       onKeyDown=${(event) => { if (event.key === 'Enter' && !event.isComposing) ask(); }} />
       <button type="button" class="button primary" disabled=${!query.trim()} onClick=${ask}>Search</button></div>
     ${state.error && html`<p class="error-card" role="alert">${state.error}</p>`}
     ${state.found?.length === 0 && html`<p class="empty">Nothing is near that.</p>`}
     ${state.found?.length > 0 && html`<ul class="bank">${state.found.map((item) => html`<li key=${item.id}><p>${item.content}</p>
-      <${Bar} share=${item.similarity} label=${`similarity ${fixed(item.similarity)}`} soft /><small class="numbers muted">${percent(item.similarity)} similar</small></li>`)}</ul>`}
+      <${Bar} share=${item.similarity} label=${`similarity ${fixed(item.similarity)}`} soft /><small
+        class="numbers muted">${percent(item.similarity)} similar</small></li>`)}</ul>`}
   </section>`;
 }
 
