@@ -44,9 +44,9 @@ TEST(Measures, ExpositionParses) {
   measures.http("/v1/models/{id}", 200);
   measures.http("other", 404);
   measures.rejected("engine.queue_full");
-  const std::string text = measures.exposition({{"memory_bytes", "Memory", 5, false, "kind", "a"},
-                                                {"memory_bytes", "Memory", 6, false, "kind", "b"},
-                                                {"things_total", "Things", 7, true}});
+  const std::string text = measures.exposition({{"memory_bytes", "Memory", 5, false, {{"kind", "a"}}},
+                                                {"memory_bytes", "Memory", 6, false, {{"kind", "b"}}},
+                                                {"things_total", "Things", 7, true, {}}});
   const std::regex sample(R"(([a-zA-Z_:][a-zA-Z0-9_:]*)(\{[^}]*(\{[^}]*\})?[^}]*\})? (\S+))");
   std::set<std::string> described, samples;
   std::map<std::string, double> values;

@@ -41,8 +41,10 @@ Result<Json> flattened(Json body) {
                            "presence_penalty", "frequency_penalty"})
     if (options.is_object() && options.contains(name)) body[name] = options[name];
   // -1 and -2 mean "as long as it gets".
-  if (const Json& n = member(options, "num_predict"); n.is_number() && n.get<double>() > 0)
-    body["max_tokens"] = n;
+  const Json& n_predict = member(options, "num_predict");
+  if (!n_predict.is_null() && !n_predict.is_number())
+    return bad_field("options.num_predict", "expected a number, found {}", type_of(n_predict));
+  if (n_predict.is_number() && n_predict.get<double>() > 0) body["max_tokens"] = n_predict;
   std::string model;
   RETURN_IF_ERROR(read_string(body, "model", model, 256));
   body["model"] = without_tag(model);
