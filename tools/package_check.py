@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Installs the Debian packages in a fresh Debian 12 root and uses them there without a network:
 
-    tools/package_check.py BUILD_FOLDER [--keep] [--root FOLDER]
+    tools/package_check.py BUILD_FOLDER [--boot] [--keep] [--root FOLDER]
 
 Needs root and debootstrap; packages come from where this machine's own apt gets them. --root uses (and keeps) an existing
-root. Prints what was done and what came of it; the exit code is 0 if all of it held."""
+root. --boot starts systemd in it, too, and the service with it (needs systemd-container, and port 8080 free). Prints what was
+done and what came of it; the exit code is 0 if all of it held."""
 import argparse
 import fcntl
 import glob
@@ -106,7 +107,84 @@ def offline(root):
         server.kill()
 
 
-def check(root, packages):
+class Booted:
+    """systemd of the root in a container that shares this machine's network."""
+
+    def __init__(self, root):
+        self.log = tempfile.TemporaryFile()
+        self.container = subprocess.Popen(["systemd-nspawn", "-q", "--register=no", "--keep-unit", "--boot", "-D", root],
+                                          stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
+
+    def do(self, *words, may_fail=False):
+        pids = open(f"/proc/{self.container.pid}/task/{self.container.pid}/children").read().split()
+        done = subprocess.run(["nsenter", "-t", pids[0], "-m", "-u", "-i", "-p", *words], capture_output=True, text=True)
+        if done.returncode != 0 and not may_fail:
+            sys.exit(f"{' '.join(words)}: {done.stderr}")
+        return done.stdout.strip()
+
+    def show(self, name):
+        return self.do("systemctl", "show", "ruvltra", "-p", name, "--value", may_fail=True)
+
+    @staticmethod
+    def wait(condition, seconds=120):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            try:
+                if condition():
+                    return True
+            except OSError:
+                pass
+            time.sleep(0.5)
+        return False
+
+    def end(self):
+        self.container.terminate()
+        self.container.wait(timeout=60)
+
+
+def boot(root):
+    """The service as systemd runs it."""
+    run(*in_root(root, "apt-get", "install", "-q", "-y", "--no-install-recommends", "systemd", "systemd-sysv"))
+    run(*in_root(root, "systemctl", "enable", "ruvltra"))
+    folder = os.path.join(root, "etc/systemd/system/ruvltra.service.d")
+    os.makedirs(folder, exist_ok=True)
+    with open(os.path.join(folder, "try.conf"), "w") as file:
+        file.write("[Service]\nLoadCredential=keys:/etc/ruvltra/keys\nEnvironment=RUVLTRA_API_KEY_FILE=%d/keys\n"
+                   "Environment=RUVLTRA_LEARN=on\nWatchdogSec=6\n")
+    keys = os.path.join(root, "etc/ruvltra/keys")
+    with open(keys, "w") as file:
+        file.write("ana secret-ana admin\n")
+    os.chmod(keys, 0o600)
+    settings = os.path.join(root, "etc/ruvltra/config.toml")
+    kept = open(settings).read()
+    machine = Booted(root)
+    try:
+        expect(machine.wait(lambda: ask(8080, "GET", "/ready")[0] == 200), "booted; the service answers")
+        expect(machine.show("ActiveState") == "active", f"systemd was told: {machine.show('StatusText')}")
+        expect(ask(8080, "GET", "/v1/models")[0] == 401, "with the keys that systemd handed over")
+        expect(machine.wait(lambda: json.loads(ask(8080, "GET", "/health")[1])["sona"]), "the learning system has its folder")
+        pid = machine.show("MainPID")
+        status = machine.do("cat", f"/proc/{pid}/status")
+        expect("Seccomp:\t2" in status and "NoNewPrivs:\t1" in status and "CapEff:\t0000000000000000" in status,
+               "system calls are filtered, there are no capabilities and no way to new ones")
+        machine.do("sh", "-c", f"kill -STOP {pid}")
+        expect(machine.wait(lambda: machine.show("NRestarts") == "1" and ask(8080, "GET", "/ready")[0] == 200),
+               "stopped (SIGSTOP), it is started again by the watchdog")
+        machine.do("systemctl", "stop", "ruvltra")
+        expect((machine.show("Result"), machine.show("ExecMainStatus")) == ("success", "0"), "systemctl stop: ends with 0")
+        with open(settings, "a") as file:
+            file.write("prot = 1\n")
+        machine.do("systemctl", "start", "ruvltra", may_fail=True)
+        expect((machine.show("ActiveState"), machine.show("ExecMainStatus")) == ("failed", "2"),
+               "wrong settings: fails with 2 and is not started again")
+        say("      " + machine.do("journalctl", "-u", "ruvltra", "-g", "error", "-o", "cat", "--no-pager"))
+    finally:
+        machine.end()
+        with open(settings, "w") as file:
+            file.write(kept)
+
+
+def check(root, packages, boots):
     deb = next(p for p in packages if os.path.basename(p).startswith("ruvltra_"))
     dev = next(p for p in packages if os.path.basename(p).startswith("ruvltra-dev_"))
     for package in (deb, dev):
@@ -136,6 +214,10 @@ def check(root, packages):
     if subprocess.run(["unshare", "--net", sys.executable, os.path.abspath(__file__), "--offline", root]).returncode != 0:
         sys.exit(1)
 
+    if boots:
+        say("\nwith systemd")
+        boot(root)
+
     say("\nruvltra-dev")
     run(*in_root(root, "apt-get", "install", "-q", "-y", "--no-install-recommends", "/tmp/" + os.path.basename(dev), "g++", "pkg-config"))
     with open(os.path.join(root, "tmp/program.c"), "w") as file:
@@ -162,6 +244,7 @@ def main():
     parser.add_argument("build", nargs="?")
     parser.add_argument("--root")
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--boot", action="store_true")
     parser.add_argument("--offline", metavar="ROOT", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.offline:
@@ -178,7 +261,7 @@ def main():
         if not os.path.exists(os.path.join(root, "usr/bin/dpkg")):
             say("debootstrap --variant=minbase bookworm")
             run("debootstrap", "--variant=minbase", "bookworm", root, mirror())
-        check(root, packages)
+        check(root, packages, arguments.boot)
     finally:
         if not (arguments.root or arguments.keep):
             shutil.rmtree(root)
