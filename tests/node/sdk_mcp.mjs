@@ -82,7 +82,7 @@ async function learning() {
     assert.equal((await call("trajectory_end", { trajectoryId: begun.trajectoryId })).isError, true);
   });
   await check(`${label}: a pattern is found again`, async () => {
-    const pattern = "Bump the cache key whenever the lock file changes";
+    const pattern = `Bump the cache key of ${label} ${process.pid} whenever the lock file changes`;
     const kept = await ask("pattern_store", { pattern, type: "strategy", confidence: 0.9 });
     assert.equal(kept.durable, true);
     const { patterns } = await ask("pattern_search", { query: pattern, topK: 3, minConfidence: 0.5 });
@@ -152,8 +152,8 @@ async function chat() {
     const before = (await server.stats()).requests;
     await begin();
     await server.becomesIdle();
-    const after = (await server.stats()).requests;
-    assert.ok(after.cancelled > before.cancelled, "the server cancelled none");
+    const end = Date.now() + 1000;
+    while ((await server.stats()).requests.cancelled === before.cancelled) assert.ok(Date.now() < end, "none was cancelled");
   });
 }
 
