@@ -31,7 +31,7 @@ void ToolCallReader::show(std::string_view text, Piece& piece) {
   space_ = text.substr(last + 1);
 }
 
-void ToolCallReader::read_call(std::string_view inside, Piece& piece) {
+bool ToolCallReader::read_call(std::string_view inside, Piece& piece) {
   const auto parsed = parse_json(inside, "tool_call");
   if (parsed && parsed->is_object() && parsed->contains("name") && (*parsed)["name"].is_string()) {
     const auto arguments = parsed->find("arguments");
@@ -40,10 +40,10 @@ void ToolCallReader::read_call(std::string_view inside, Piece& piece) {
       piece.calls.push_back({(*parsed)["name"].get<std::string>(), absent ? "{}" : to_json(*arguments)});
       ++n_calls_;
       space_.clear();
-      return;
+      return true;
     }
   }
-  show(std::string(kOpen) + std::string(inside) + std::string(kClose), piece);
+  return false;
 }
 
 ToolCallReader::Piece ToolCallReader::push(std::string_view text) {
@@ -55,10 +55,10 @@ ToolCallReader::Piece ToolCallReader::push(std::string_view text) {
     if (at == std::string::npos) break;
     const std::string before = held_.substr(0, at);
     held_.erase(0, at + mark.size());
-    if (in_call_) {
-      read_call(before, piece);
-    } else {
+    if (!in_call_) {
       show(before, piece);
+    } else if (!read_call(before, piece)) {
+      show(std::string(kOpen) + before + std::string(kClose), piece);
     }
     in_call_ = !in_call_;
   }
@@ -73,15 +73,10 @@ ToolCallReader::Piece ToolCallReader::push(std::string_view text) {
 ToolCallReader::Piece ToolCallReader::finish() {
   Piece piece;
   // A call that was not closed may be whole all the same.
-  if (in_call_) {
-    const size_t before = n_calls_;
-    read_call(held_, piece);
-    if (n_calls_ == before) {
-      piece.text.clear();
-      show(std::string(kOpen) + held_, piece);
-    }
-  } else {
+  if (!in_call_) {
     show(held_, piece);
+  } else if (!read_call(held_, piece)) {
+    show(std::string(kOpen) + held_, piece);
   }
   if (n_calls_ == 0) piece.text += space_;
   held_.clear();

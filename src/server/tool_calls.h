@@ -24,7 +24,7 @@ class ToolCallReader {
   size_t n_calls() const { return n_calls_; }
 
  private:
-  void read_call(std::string_view inside, Piece& piece);
+  bool read_call(std::string_view inside, Piece& piece);  // false if it is none
   void show(std::string_view text, Piece& piece);
 
   std::string held_;
