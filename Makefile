@@ -1,6 +1,6 @@
 # Two commands: `make demo` and `make test`. Both install the Debian packages they miss (tools/packages.txt).
 .DEFAULT_GOAL := build
-.PHONY: build demo test check bench format clean packages
+.PHONY: build demo test check bench format package clean packages
 
 packages:
 	@tools/install-packages
@@ -23,6 +23,9 @@ check: packages
 
 bench: build
 	@build/ruvltra bench -p 128 -n 64
+
+package: packages
+	@tools/dev package
 
 format:
 	@tools/dev format

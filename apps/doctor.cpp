@@ -1,4 +1,10 @@
+#include <arpa/inet.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <fstream>
 #include <sstream>
 
@@ -18,6 +24,7 @@ namespace {
 
 struct Options {
   ModelOptions model;
+  int port = 8080;
   bool json = false;
   const CLI::Option* model_option = nullptr;
 };
@@ -118,6 +125,25 @@ Check check_sqlite() {
       ""};
 }
 
+// Whether `ruvltra serve` could listen on this machine's own address.
+Check check_port(int port) {
+  const int probe = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (probe < 0) return {"port", Status::kWarn, "no IPv4 sockets here", "ruvltra serve --host ::1"};
+  const int yes = 1;  // as the server does: connections of one that has ended do not count
+  setsockopt(probe, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const bool bound = bind(probe, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  const int why = errno;
+  close(probe);
+  if (bound) return {"port", Status::kOk, fmt::format("{} is free for ruvltra serve", port), ""};
+  return {"port", Status::kWarn, fmt::format("{}: {}", port, std::strerror(why)),
+          why == EADDRINUSE ? "a server runs already, or use ruvltra serve --port with another one"
+                            : "use ruvltra serve --port with one above 1023"};
+}
+
 // Everything about the file that would stop a run, in the order a run would meet it.
 Result<std::string> inspect_model(const Options& options, const GgufFile& file) {
   ASSIGN_OR_RETURN(const ModelShape shape, ModelShape::from_file(file));
@@ -167,8 +193,8 @@ std::vector<Check> model_checks(const Options& options) {
 }
 
 Result<int> doctor(const Options& options) {
-  std::vector<Check> checks = {check_cpu(options), check_threads(options), check_numa(), check_huge_pages(),
-                               check_sqlite()};
+  std::vector<Check> checks = {check_cpu(options), check_threads(options), check_numa(),
+                               check_huge_pages(), check_sqlite(),         check_port(options.port)};
   for (Check& check : model_checks(options)) checks.push_back(std::move(check));
   bool ok = true;
   for (const Check& check : checks) ok = ok && check.status != Status::kFail;
@@ -211,6 +237,9 @@ void add_doctor_verb(Program& program) {
       ->type_name("N");
   add_threads_option(app, options->model.threads);
   add_isa_option(app, options->model.isa);
+  app.add_option("--port", options->port, "Port that ruvltra serve would listen on")
+      ->check(in_range(1, 65535))
+      ->type_name("N");
   app.add_flag("--json", options->json, "One JSON document");
   add_progress_option(app, options->model.no_progress);
 }

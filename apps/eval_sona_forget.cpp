@@ -1,11 +1,17 @@
 // `eval sona-forget`: a model is taught one author, then another. What does the second cost the first, and
 // how much of that does EWC++ save at what price?
 //
-// The gates on canary and drift are opened: what they forbid cannot be forgotten. The second author brings
-// more tokens than records are kept, so nothing of the first is rehearsed.
+// The gates on canary and drift are opened: what they forbid cannot be forgotten. That on |delta| / |h|
+// stays: answers are made within its limit whatever was learned. The second author brings about as many
+// tokens as records are kept, so little of the first is rehearsed.
+//
+// As they are, the two bundled authors have so much in common that the second may teach more of the first
+// than it costs. The second is therefore rewritten by rule: common words become others, wherever they stand,
+// so that what one task makes likely the other makes unlikely.
 #include <algorithm>
 #include <cmath>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "console.h"
 #include "sona_trial.h"
@@ -17,9 +23,39 @@ namespace {
 constexpr uint64_t kMaxTextBytes = uint64_t{64} << 20;
 constexpr size_t kWindows = 32;
 constexpr double kTaughtShare = 0.7;
-constexpr double kLambdas[] = {0, 250, 500, 1000, 2000, 4000};
+const std::vector<double> kLambdas = {0, 250, 500, 1000, 2000, 4000};
 constexpr double kJudged = 1000;  // the default, which the gates are about
 constexpr double kMinCut = 0.5, kMaxLoss = 0.25;
+
+// In the writing of this house.
+constexpr std::pair<std::string_view, std::string_view> kHouseWords[] = {
+    {"you", "thee"}, {"your", "thy"}, {"the", "ye"},   {"is", "be"},     {"are", "be"},
+    {"and", "&"},    {"of", "o'"},    {"with", "wi"},  {"to", "unto"},   {"in", "within"},
+    {"that", "yon"}, {"it", "'t"},    {"was", "wert"}, {"have", "hast"}, {"for", "fore"},
+};
+
+std::string rewritten(std::string_view text) {
+  const auto is_capital = [](char c) { return c >= 'A' && c <= 'Z'; };
+  const auto is_small = [](char c) { return c >= 'a' && c <= 'z'; };
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    size_t end = at;
+    while (end < text.size() && (is_capital(text[end]) || is_small(text[end]))) ++end;
+    std::string word(text.substr(at, std::max<size_t>(end - at, 1)));
+    at += word.size();
+    std::string small = word;
+    for (char& c : small)
+      if (is_capital(c)) c = static_cast<char>(c - 'A' + 'a');
+    for (const auto& [from, to] : kHouseWords) {
+      if (small != from) continue;
+      const bool capital = is_capital(word[0]);
+      word = to;
+      if (capital && is_small(word[0])) word[0] = static_cast<char>(word[0] - 'a' + 'A');
+    }
+    out += word;
+  }
+  return out;
+}
 
 // One author after another, at one lambda. NLLs are means over held-out windows, in nat per token.
 struct Outcome {
@@ -27,6 +63,7 @@ struct Outcome {
   uint64_t seed = 0;
   double first_base = 0, first_learned = 0, first_left = 0;
   double second_before = 0, second_learned = 0;
+  double told = 0;        // of the first, by the learner itself: on blocks it kept
   bool accepted = false;  // both
   std::string hash;       // of what was live in the end
   double forgotten() const { return first_left - first_learned; }
@@ -35,8 +72,9 @@ struct Outcome {
 
 class ForgetEval {
  public:
-  ForgetEval(const ExperimentOptions& common, const TrialOptions& own)
-      : common_(common), own_(own), gates_(common.json) {}
+  ForgetEval(const ExperimentOptions& common, const TrialOptions& own, std::vector<double> lambdas,
+             bool as_is)
+      : common_(common), own_(own), lambdas_(std::move(lambdas)), as_is_(as_is), gates_(common.json) {}
   Result<int> run();
 
  private:
@@ -47,6 +85,8 @@ class ForgetEval {
 
   const ExperimentOptions& common_;
   const TrialOptions& own_;
+  const std::vector<double> lambdas_;
+  const bool as_is_;
   Gates gates_;
   std::string first_, second_;
   std::vector<Window> first_rest_, second_rest_;
@@ -87,10 +127,12 @@ Result<void> ForgetEval::one(SonaTrial& trial, double lambda, uint64_t seed) {
   ASSIGN_OR_RETURN(out.first_left, measure(first_rest_, scope));
   ASSIGN_OR_RETURN(out.second_learned, measure(second_rest_, scope));
   out.accepted = first.accepted && second.accepted;
+  for (const TaskForgetting& task : second.forgetting)
+    if (task.task == "first") out.told = task.nat;
   out.hash = trial.sona().live(scope).hash;
   if (!common_.json) {
-    print("{:>6} {:>5} {:>9.4f} {:>9.4f} {:>9.4f} {:>10.4f} {:>10.4f}  {}\n", lambda, seed, out.first_base,
-          out.first_learned, out.first_left, out.forgotten(), out.gained(),
+    print("{:>6} {:>5} {:>9.4f} {:>9.4f} {:>9.4f} {:>10.4f} {:>9.4f} {:>10.4f}  {}\n", lambda, seed,
+          out.first_base, out.first_learned, out.first_left, out.forgotten(), out.told, out.gained(),
           out.accepted     ? ""
           : first.accepted ? second.reason
                            : first.reason);
@@ -135,12 +177,18 @@ void ForgetEval::judge() {
 }
 
 Result<int> ForgetEval::run() {
+  for (const double needed : {0.0, kJudged}) {
+    if (std::find(lambdas_.begin(), lambdas_.end(), needed) == lambdas_.end())
+      return fail(ErrorKind::kUsage, "eval.lambdas", "--lambdas: expected {} among them, found {}", needed,
+                  fmt::join(lambdas_, ","));
+  }
   ASSIGN_OR_RETURN(first_, read_text_file(own_.author, kMaxTextBytes));
   ASSIGN_OR_RETURN(second_, read_text_file(own_.second, kMaxTextBytes));
-  for (const double lambda : kLambdas) {
+  if (!as_is_) second_ = rewritten(second_);
+  for (const double lambda : lambdas_) {
     ASSIGN_OR_RETURN(SonaTrial trial, SonaTrial::open(common_, [&](MediumConfig& config) {
-                       config.sona_config.gates = {
-                           .max_canary_rise = 1, .max_drift = 10, .max_delta_ratio = 1};
+                       config.sona_config.gates.max_canary_rise = 1;
+                       config.sona_config.gates.max_drift = 10;
                        config.sona_config.ewc_lambda = static_cast<float>(lambda);
                      }));
     if (first_rest_.empty()) {
@@ -151,8 +199,8 @@ Result<int> ForgetEval::run() {
       ASSIGN_OR_RETURN(second_rest_, trial.windows(second_, rest(second_), kWindows));
       label_ = trial.label();
       if (!common_.json) {
-        print("{}\n{:>6} {:>5} {:>9} {:>9} {:>9} {:>10} {:>10}\n", label_, "lambda", "seed", "NLL 1st",
-              "learned", "after 2nd", "forgotten", "2nd gains");
+        print("{}\n{:>6} {:>5} {:>9} {:>9} {:>9} {:>10} {:>9} {:>10}\n", label_, "lambda", "seed", "NLL 1st",
+              "learned", "after 2nd", "forgotten", "told", "2nd gains");
       }
     }
     for (int i = 0; i < own_.n_seeds; ++i)
@@ -169,12 +217,15 @@ Result<int> ForgetEval::run() {
                      {"first_left", o.first_left},
                      {"second_before", o.second_before},
                      {"second_learned", o.second_learned},
+                     {"told", o.told},
                      {"accepted", o.accepted},
                      {"hash", o.hash}});
     }
     const std::string command = fmt::format(
-        "ruvltra eval sona-forget --seed {} --trials {} --taught {} --author {} --second-author {}",
-        common_.seed, own_.n_seeds, own_.n_tokens, own_.author, own_.second);
+        "ruvltra eval sona-forget --seed {} --trials {} --taught {} --author {} --second-author {} --lambdas "
+        "{}{}",
+        common_.seed, own_.n_seeds, own_.n_tokens, own_.author, own_.second, fmt::join(lambdas_, ","),
+        as_is_ ? " --as-is" : "");
     print("{}\n", to_json(gates_.document("sona-forget", command, label_, common_.seed, std::move(raw))));
   }
   return gates_.passed() ? kExitOk : kExitFailure;
@@ -184,8 +235,24 @@ Result<int> ForgetEval::run() {
 
 Experiment sona_forget_experiment() {
   auto own = std::make_shared<std::shared_ptr<const TrialOptions>>();
-  return {"sona-forget", [own](CLI::App& app) { return add_trial_options(app, *own); },
-          [own](const ExperimentOptions& common) { return ForgetEval(common, **own).run(); }};
+  auto lambdas = std::make_shared<std::vector<double>>(kLambdas);
+  auto as_is = std::make_shared<bool>(false);
+  return {
+      "sona-forget",
+      [own, lambdas, as_is](CLI::App& app) {
+        auto names = add_trial_options(app, *own);
+        app.add_option("--lambdas", *lambdas, "sona-forget: strengths of EWC, 0 and 1000 among them")
+            ->delimiter(',')
+            ->check(in_range(0, 1'000'000))
+            ->configurable(false);
+        app.add_flag("--as-is", *as_is, "sona-forget: do not rewrite the second author")->configurable(false);
+        names.emplace_back("--lambdas");
+        names.emplace_back("--as-is");
+        return names;
+      },
+      [own, lambdas, as_is](const ExperimentOptions& common) {
+        return ForgetEval(common, **own, *lambdas, *as_is).run();
+      }};
 }
 
 }  // namespace ruvltra

@@ -34,6 +34,7 @@ Experiment hnsw_file_experiment();
 Experiment bank_crash_experiment();
 Experiment bank_experiment();
 Experiment route_experiment();
+Experiment schema_experiment();
 Experiment sona_style_experiment();
 Experiment sona_quality_experiment();
 Experiment sona_null_experiment();

@@ -47,7 +47,12 @@ std::string learning_line(const LearningReport& report) {
   const std::string measured = fmt::format(
       "NLL {:.4f} -> {:.4f} on {} held-out tokens, canary {:+.2f} % and KL {:.4f}", report.nll_before,
       report.nll_after, report.n_held_out_tokens, 100 * report.canary_rise, report.canary_kl);
-  if (report.accepted) return fmt::format("published generation {}: {}", report.generation, measured);
+  if (report.accepted) {
+    std::string line = fmt::format("published generation {}: {}", report.generation, measured);
+    for (const TaskForgetting& task : report.forgetting)
+      line += fmt::format(", task {} {:+.4f}", task.task.empty() ? "(found)" : task.task, task.nat);
+    return line;
+  }
   return fmt::format("not published: {}{}{}", report.reason, report.detail.empty() ? "" : ": ",
                      report.detail);
 }

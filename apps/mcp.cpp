@@ -7,10 +7,12 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/record_id.h"
 #include "console.h"
 #include "learning.h"
 #include "load.h"
 #include "options.h"
+#include "server/fields.h"
 #include "server/http_client.h"
 #include "server/mcp.h"
 #include "server_file.h"
@@ -68,9 +70,6 @@ class Output {
   std::mutex mutex_;
 };
 
-// A cancellation and everything that is quick stays in order; a call may take long.
-bool is_call(std::string_view message) { return message.find("\"tools/call\"") != std::string_view::npos; }
-
 // Messages answered in several threads; returns when all are.
 void serve_lines(const std::function<std::string(const std::string&)>& answer) {
   Output output;
@@ -79,7 +78,7 @@ void serve_lines(const std::function<std::string(const std::string&)>& answer) {
   std::condition_variable changed;
   size_t n_running = 0;
   each_line([&](std::string message) {
-    if (!is_call(message)) return output.line(answer(message));
+    if (!is_mcp_call(message)) return output.line(answer(message));
     {
       const std::lock_guard lock(mutex);
       ++n_running;
@@ -96,14 +95,35 @@ void serve_lines(const std::function<std::string(const std::string&)>& answer) {
   changed.wait(lock, [&] { return n_running == 0; });
 }
 
+// The protocol version in the reply to an initialize; empty for others.
+std::string agreed_version(const std::string& message, const std::string& reply) {
+  if (message.find("\"initialize\"") == std::string::npos) return {};
+  const auto parsed = parse_json(reply, "reply");
+  if (!parsed) return {};
+  const Json& version = member(member(*parsed, "result"), "protocolVersion");
+  return version.is_string() ? version.get<std::string>() : std::string();
+}
+
 int hand_on(const std::string& url, const std::string& key) {
   print_note("handing messages on to " + url);
+  const std::string client = new_record_id().text();  // so that a cancellation finds its call
+  std::mutex mutex;
+  std::string version = "2025-11-25";  // until the client has agreed on another
   serve_lines([&](const std::string& message) {
-    std::vector<HttpHeader> headers = {{"Content-Type", "application/json"},
-                                       {"MCP-Protocol-Version", "2025-11-25"}};
+    std::vector<HttpHeader> headers = {{"Content-Type", "application/json"}, {"Mcp-Session-Id", client}};
+    {
+      const std::lock_guard lock(mutex);
+      headers.push_back({"MCP-Protocol-Version", version});
+    }
     if (!key.empty()) headers.push_back({"Authorization", "Bearer " + key});
     const auto reply = http_call("POST", url, "/mcp", message, headers);
-    if (reply && reply->status < 300) return reply->body;
+    if (reply && reply->status < 300) {
+      if (const std::string agreed = agreed_version(message, reply->body); !agreed.empty()) {
+        const std::lock_guard lock(mutex);
+        version = agreed;
+      }
+      return reply->body;
+    }
     const std::string why =
         reply ? fmt::format("the server answered {}", reply->status) : reply.error().message;
     print_warning(why);
@@ -137,7 +157,7 @@ Result<int> mcp(const Options& options) {
   service.set_model(&served.model, {.id = served.label});
   ASSIGN_OR_RETURN(Sona* const sona, start_sona(served.model, !options.model.no_progress));
   service.set_sona(sona);
-  McpSession session(service, {});
+  McpSession session(service, {}, "stdio");
   serve_lines([&](const std::string& message) { return session.handle(message); });
   service.jobs().stop();
   service.blocking().stop();

@@ -137,17 +137,20 @@ std::vector<std::pair<std::string, std::string>> profile_presets(const std::stri
 Result<std::filesystem::path> resolve_model(const std::string& model) {
   if (model != "demo") return std::filesystem::path(model);
   std::error_code error;
+  std::vector<std::filesystem::path> folders;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
   if (!error) {
     const auto folder = program.parent_path();
-    for (const char* place : {"../models", "../share/ruvltra/models"}) {
-      const auto candidate = (folder / place / kDemoModel).lexically_normal();
-      if (std::filesystem::exists(candidate, error)) return candidate;
-    }
+    folders = {folder / "../models", folder / "../share/ruvltra/models"};
+  }
+  folders.emplace_back("/usr/share/ruvltra/models");  // where a package puts it, in a root without /proc, too
+  for (const auto& folder : folders) {
+    const auto candidate = (folder / kDemoModel).lexically_normal();
+    if (std::filesystem::exists(candidate, error)) return candidate;
   }
   return fail(ErrorKind::kIo, "model.not_found",
-              "demo model: {} was not found beside the program (../models, ../share/ruvltra/models); give a "
-              "file with -m",
+              "demo model: {} was not found beside the program (../models, ../share/ruvltra/models) or in "
+              "/usr/share/ruvltra/models; give a file with -m",
               kDemoModel);
 }
 

@@ -10,6 +10,9 @@
 namespace ruvltra {
 namespace {
 
+// Begins the name of a validator that one_of() made.
+constexpr std::string_view kChoices = "one of: ";
+
 // A word the parser could not place, as a usage error with the nearest known name.
 Error unexpected_word(const CLI::App& root, const CLI::App* verb, const std::string& word) {
   std::vector<std::string> known;
@@ -221,13 +224,20 @@ CLI::Validator in_range(int64_t low, int64_t high) {
 }
 
 CLI::Validator one_of(std::vector<std::string> names) {
+  const std::string name = fmt::format("{}{}", kChoices, fmt::join(names, " "));
   return CLI::Validator(
-      [names = std::move(names)](std::string& text) -> std::string {
-        if (std::find(names.begin(), names.end(), text) != names.end()) return {};
-        return fmt::format("expected one of {}, found {}{}", fmt::join(names, ", "), ruvltra::quoted(text),
-                           did_you_mean(text, names));
-      },
-      "");
+             [names = std::move(names)](std::string& text) -> std::string {
+               if (std::find(names.begin(), names.end(), text) != names.end()) return {};
+               return fmt::format("expected one of {}, found {}{}", fmt::join(names, ", "),
+                                  ruvltra::quoted(text), did_you_mean(text, names));
+             },
+             "")
+      .name(name);
+}
+
+std::vector<std::string> split_choices(const std::string& validator_name) {
+  if (!validator_name.starts_with(kChoices)) return {};
+  return CLI::detail::split(validator_name.substr(kChoices.size()), ' ');
 }
 
 }  // namespace ruvltra

@@ -244,8 +244,7 @@ void add_serve_verb(Program& program) {
   add_data_dir_option(app, options->learning.data_dir);
   app.add_option("--learn", options->learning.learn,
                  "on: adapters learn from feedback; record: answers are kept as trajectories; off: only what "
-                 "clients post "
-                 "is kept")
+                 "clients post is kept; default is record for the profile agent, else off")
       ->check(one_of({"off", "record", "on"}))
       ->group("Learning");
   const char* group = "Network";
@@ -260,11 +259,12 @@ void add_serve_verb(Program& program) {
                  "One key, of the tenant default; others can see it in the process list")
       ->type_name("KEY")
       ->group(group);
-  app.add_option("--allowed-host", options->allowed_hosts, "Names in the Host header besides this machine's")
-      ->group(group);
-  app.add_option("--cors-origin", options->cors_origins, "Origins of web pages that may call")->group(group);
-  app.add_option("--alias", options->aliases, "Another name the model answers to; '*': any name")
-      ->group(group);
+  const auto add_list = [&](const char* name, std::vector<std::string>& values, const char* help) {
+    app.add_option(name, values, help)->delimiter(',')->type_name("LIST")->group(group);
+  };
+  add_list("--allowed-host", options->allowed_hosts, "Names in the Host header besides this machine's");
+  add_list("--cors-origin", options->cors_origins, "Origins of web pages that may call");
+  add_list("--alias", options->aliases, "Other names the model answers to; '*': any name");
   app.add_option("--parallel", options->parallel, "Requests computed together")
       ->check(in_range(1, 64))
       ->group("Limits");

@@ -152,6 +152,9 @@ std::string toml_scalar(const std::string& text) {
   return out + '"';
 }
 
+// What must not end up in a log or a bug report.
+bool is_secret(const CLI::Option& option) { return key_of(option) == "api_key"; }
+
 bool is_list(const CLI::Option& option) { return option.get_items_expected_max() > 1; }
 
 std::string toml_array(const std::vector<std::string>& values) {
@@ -320,6 +323,10 @@ std::string settings_as_toml(const CLI::App& verb, const Sources& sources) {
       } else {
         out += fmt::format("{} = {}  # default\n", key, is_flag ? "false" : toml_scalar(value));
       }
+      continue;
+    }
+    if (is_secret(*option)) {
+      out += fmt::format("# {}: set, not shown  # {}\n", key, source->second);
       continue;
     }
     const auto& values = option->results();

@@ -35,7 +35,7 @@ struct ConfigFile {
 using Sources = std::map<const CLI::Option*, std::string>;
 Result<Sources> resolve_settings(CLI::App& verb, const ConfigFile& file);
 
-// The effective settings as TOML, each with its source.
+// The effective settings as TOML, each with its source; of a secret only that it is set.
 std::string settings_as_toml(const CLI::App& verb, const Sources& sources);
 
 // The candidate closest to `name`, if it is close enough to be a typing mistake.

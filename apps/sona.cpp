@@ -43,6 +43,9 @@ Json generation_row(const GenerationInfo& info) {
 }
 
 Json report_json(const LearningReport& report) {
+  Json tasks = Json::array();
+  for (const TaskForgetting& task : report.forgetting)
+    tasks.push_back({{"task", task.task}, {"nat", task.nat}, {"tokens", task.n_tokens}});
   return {{"loop", report.loop},
           {"accepted", report.accepted},
           {"reason", report.reason},
@@ -55,7 +58,8 @@ Json report_json(const LearningReport& report) {
           {"canary_kl", report.canary_kl},
           {"delta_p999", report.delta_p999},
           {"train_tokens", report.n_train_tokens},
-          {"held_out_tokens", report.n_held_out_tokens}};
+          {"held_out_tokens", report.n_held_out_tokens},
+          {"forgetting", tasks}};
 }
 
 // One line of a table of generations.

@@ -18,6 +18,7 @@ void add_all_verbs(Program& program) {
   add_sona_verb(program);
   add_mcp_verb(program);
   add_doctor_verb(program);
+  add_completions_verb(program);
 }
 
 }  // namespace ruvltra

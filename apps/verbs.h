@@ -39,6 +39,8 @@ class Program {
   void collect_words(CLI::App& app, std::vector<std::string>& words);
   // Parses, resolves the settings, runs the verb; returns the exit code.
   int main(int argc, const char* const* argv);
+  // The verbs and their options, complete once a verb's body runs.
+  CLI::App& tree() { return root_; }
 
   struct Verb {
     CLI::App* app;
@@ -59,6 +61,8 @@ CLI::Validator in_range(double low, double high);
 CLI::Validator in_range(int64_t low, int64_t high);
 inline CLI::Validator in_range(int low, int high) { return in_range(int64_t{low}, int64_t{high}); }
 CLI::Validator one_of(std::vector<std::string> names);
+// The names that such a validator carries in its own name, for completions; empty of any other.
+std::vector<std::string> split_choices(const std::string& validator_name);
 
 void add_run_verb(Program& program);
 void add_show_verb(Program& program);
@@ -74,6 +78,7 @@ void add_agents_verb(Program& program);
 void add_sona_verb(Program& program);
 void add_serve_verb(Program& program);
 void add_mcp_verb(Program& program);
+void add_completions_verb(Program& program);
 
 void add_all_verbs(Program& program);
 

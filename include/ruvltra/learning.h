@@ -190,6 +190,14 @@ struct GenerationInfo {
   int64_t time_us = 0;
 };
 
+// What publishing cost a task that is over, on held-out text of it that was kept at its end: NLL now less NLL
+// then, per token. Below 0: the task gained.
+struct TaskForgetting {
+  std::string task = {};  // as begin_task() named it; empty: its end was found, not told
+  double nat = 0;
+  size_t n_tokens = 0;
+};
+
 // One attempt to publish: what was measured, never what was intended. NLL in nat per token.
 struct LearningReport {
   Scope scope = {};
@@ -205,6 +213,7 @@ struct LearningReport {
   double canary_kl = 0, canary_rise = 0;  // nat; relative
   double delta_p999 = 0;                  // 99.9th percentile of |delta| / |h|
   size_t n_train_tokens = 0, n_held_out_tokens = 0;
+  std::vector<TaskForgetting> forgetting = {};  // of the last tasks, ten at most; empty unless published
   int64_t time_us = 0;
 };
 

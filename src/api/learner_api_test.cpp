@@ -1,6 +1,7 @@
 // Adapters behind the public face: a model that is taught a text it never saw answers differently, measurably
 // better on the rest of that text, and for nobody else.
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -201,6 +202,34 @@ TEST_F(LearnerApiTest, FeedbackBecomesSignals) {
   ASSERT_TRUE(model.enable_sona());
   ASSERT_TRUE(model.sona()->feedback(id, {.correction = "Call me Ishmael, if you please."}));
   EXPECT_EQ(model.sona()->status().adapters.n_signals, 1u);
+}
+
+// The scheduling class of the thread of that name; -1: there is none.
+int policy_of_thread(const std::string& name) {
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::string found;
+    std::getline(std::ifstream(task.path() / "comm"), found);
+    if (found == name)
+      return sched_getscheduler(static_cast<pid_t>(std::stoi(task.path().filename().string())));
+  }
+  return -1;
+}
+
+TEST_F(LearnerApiTest, ItsThreadGivesWayUnlessItIsTold) {
+  for (const bool low : {true, false}) {
+    MediumConfig config;
+    config.context_length = 512;
+    config.n_threads = 1;
+    config.data_dir = folder;
+    config.sona_config.learn = LearnMode::kOn;
+    config.sona_config.learn_at_low_priority = low;
+    auto model = MediumModel::load(kModel, config);
+    ASSERT_TRUE(model) << model.error().message;
+    ASSERT_TRUE(model->enable_sona());
+    // The thread has set itself up when it has worked something off.
+    ASSERT_TRUE(model->sona()->learn({.tenant = "ann", .session = ""}));
+    EXPECT_EQ(policy_of_thread("sona-learn"), low ? SCHED_BATCH : sched_getscheduler(0)) << low;
+  }
 }
 
 TEST_F(LearnerApiTest, WhoDoesNotLearnSaysSo) {

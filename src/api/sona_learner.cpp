@@ -45,6 +45,7 @@ LearningReport public_report(const LearnReport& report) {
   out.gain_lower_bound = report.gain_lower_bound;
   out.canary_kl = report.canary_kl;
   out.canary_rise = report.canary_rise;
+  out.forgetting = report.forgetting;
   out.delta_p999 = report.delta_p999;
   out.n_train_tokens = report.n_train_tokens;
   out.n_held_out_tokens = report.n_held_out_tokens;

@@ -3,10 +3,14 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <ctime>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "gguf/reader.h"
 #include "grammar/grammar_for_test.h"
+#include "text/tokenizer_sample.h"
 
 namespace ruvltra {
 namespace {
@@ -120,6 +124,100 @@ TEST(Constrained, AmbiguityHasABound) {
       ASSERT_FALSE(allowed.empty());
       ASSERT_TRUE(words.accept(text, allowed[random() % allowed.size()]));
     }
+  }
+}
+
+// A member that can no longer be written does not come back as an additional one.
+TEST(Constrained, OtherNamesAreOther) {
+  const Vocabulary& words = vocabulary();
+  ConstrainedText text(grammar_of(kSchemas[2]), words.trie);
+  std::vector<uint64_t> mask(words.trie->n_words());
+  ASSERT_TRUE(text.accept(R"({"then": 1, "the)", false));
+  text.fill_mask(mask);
+  size_t n_allowed = 0;
+  for (size_t id = 0; id < words.tokenizer.n_vocab(); ++id) {
+    if ((mask[id / 64] >> id % 64 & 1) == 0) continue;
+    ++n_allowed;
+    EXPECT_NE(words.tokenizer.bytes(static_cast<TokenId>(id))[0], '"');
+  }
+  EXPECT_GT(n_allowed, 1000u);
+  EXPECT_FALSE(text.accept("\"", false));
+  EXPECT_TRUE(text.accept("m\": ", false));
+}
+
+// Tokens as large vocabularies have them: words with and without a space before them, punctuation by two and
+// three, and words that begin or end with a quote, of which there are more here than in Qwen's.
+Tokenizer large_vocabulary(size_t n_tokens) {
+  SampleVocabulary out;
+  std::set<std::string> seen(out.tokens.begin(), out.tokens.end());
+  std::mt19937_64 random(3);
+  const auto add = [&](const std::string& text) {
+    std::string stored;
+    for (const char c : text) {
+      if (c == ' ' || c == '\n') {
+        utf8_append(stored, c == ' ' ? 0x120 : 0x10a);
+      } else {
+        stored += c;
+      }
+    }
+    if (!seen.insert(stored).second) return;
+    out.tokens.push_back(stored);
+    out.types.push_back(1);
+  };
+  const auto word = [&] {
+    std::string text;
+    for (uint64_t n = 2 + random() % 8; n > 0; --n)
+      text += "etaoinshrdlucmfwypvbgkqjxz"[std::min(random() % 26, random() % 26)];
+    return text;
+  };
+  const std::string marks = "\",:{}[]().?! \n'";
+  for (const char a : marks) {
+    for (const char b : marks) {
+      add({a, b});
+      for (const char c : marks) add({a, b, c});
+    }
+  }
+  for (size_t i = 0; i < n_tokens / 50; ++i) {
+    for (const std::string& text : {word() + "\"", "\"" + word(), " \"" + word(), word() + "\":"}) add(text);
+  }
+  while (out.tokens.size() < n_tokens) add((random() % 2 == 0 ? "" : " ") + word());
+  return *Tokenizer::load(out.metadata());
+}
+
+// Prints the processor time of masks along random walks; RUVLTRA_VOCABULARY=151936 for the size of Qwen2's.
+TEST(Constrained, TimePerMask) {
+  const char* asked = std::getenv("RUVLTRA_VOCABULARY");
+  const Tokenizer tokenizer = large_vocabulary(asked != nullptr ? std::strtoul(asked, nullptr, 10) : 12'000);
+  const auto trie = *TokenTrie::make(tokenizer, tokenizer.n_vocab());
+  const auto microseconds = [] {
+    timespec time{};
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return 1e6 * static_cast<double>(time.tv_sec) + 1e-3 * static_cast<double>(time.tv_nsec);
+  };
+  std::vector<uint64_t> mask(trie->n_words());
+  std::mt19937_64 random(1);
+  for (const char* schema : kSchemas) {
+    const auto grammar = grammar_of(schema);
+    std::vector<double> times;
+    for (int walk = 0; walk < 20; ++walk) {
+      ConstrainedText text(grammar, trie);
+      for (int step = 0; step < 60; ++step) {
+        const double begin = microseconds();
+        text.fill_mask(mask);
+        times.push_back(microseconds() - begin);
+        std::vector<TokenId> allowed;
+        for (TokenId id = 0; static_cast<size_t>(id) < tokenizer.n_vocab(); ++id)
+          if ((mask[static_cast<size_t>(id) / 64] >> (id % 64) & 1) != 0) allowed.push_back(id);
+        ASSERT_FALSE(allowed.empty());
+        const TokenId next = allowed[random() % allowed.size()];
+        ASSERT_TRUE(text.accept(tokenizer.bytes(next), tokenizer.ends_generation(next)));
+        if (tokenizer.ends_generation(next)) break;
+      }
+    }
+    std::sort(times.begin(), times.end());
+    std::printf("vocabulary %zu, %zu masks: p50 %.0f us, p99 %.0f us, most %.0f us: %.50s\n",
+                tokenizer.n_vocab(), times.size(), times[times.size() / 2], times[times.size() * 99 / 100],
+                times.back(), schema);
   }
 }
 

@@ -62,7 +62,8 @@ inline std::string random_text(const Grammar& grammar, std::mt19937_64& random, 
     char byte = allowed[random() % allowed.size()];
     const bool hurries = text.size() > patience;
     if (hurries || random() % 3 == 0) {
-      for (const char closing : std::string_view("\"}]")) {
+      // The quote first: inside of strings the others close nothing.
+      for (const char closing : std::string_view("]}\"")) {
         if (allowed.find(closing) != std::string::npos) byte = closing;
       }
     }

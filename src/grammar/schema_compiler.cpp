@@ -1,6 +1,7 @@
 #include "grammar/schema_compiler.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "base/fail.h"
@@ -55,29 +56,28 @@ const Json* child_of(const Json& value, const std::string& token) {
 std::string pointer_to(const Json& root, const Json& wanted) {
   struct Level {
     const Json* container;
-    Json::const_iterator next;
+    Json::const_iterator next, last;  // `last` was looked at before `next`
+    size_t n_seen = 0;
   };
-  std::vector<Level> open{{&root, root.cbegin()}};
-  if (&root == &wanted) return "";
+  std::vector<Level> open{{&root, root.cbegin(), root.cend(), 0}};
   while (!open.empty()) {
     Level& level = open.back();
     if (level.next == level.container->cend()) {
       open.pop_back();
       continue;
     }
-    const Json& child = *level.next++;
-    if (&child == &wanted) {
-      std::string out;
-      for (const Level& on_path : open) {
-        const auto at = on_path.next - 1;
-        out += '/';
-        out += on_path.container->is_object()
-                   ? at.key()
-                   : std::to_string(std::distance(on_path.container->cbegin(), at));
-      }
-      return out;
+    level.last = level.next++;
+    ++level.n_seen;
+    const Json& child = *level.last;
+    if (child.is_structured()) open.push_back({&child, child.cbegin(), child.cend(), 0});
+    if (&child != &wanted) continue;
+    if (child.is_structured()) open.pop_back();
+    std::string out;
+    for (const Level& on_path : open) {
+      out += '/';
+      out += on_path.container->is_object() ? on_path.last.key() : std::to_string(on_path.n_seen - 1);
     }
-    if (child.is_structured()) open.push_back({&child, child.cbegin()});
+    return out;
   }
   return "";
 }
@@ -127,7 +127,8 @@ tl::unexpected<Error> SchemaCompiler::at(const Json& schema, Error error) const 
 }
 
 uint32_t SchemaCompiler::rule_for(const Conjunction& schemas) {
-  Conjunction key = schemas;
+  Conjunction key;
+  for (const Json* schema : schemas) key.push_back(behind_references(schema));
   std::sort(key.begin(), key.end());
   key.erase(std::unique(key.begin(), key.end()), key.end());
   const auto [place, is_new] = known_.emplace(std::move(key), static_cast<uint32_t>(grammar.rules.size()));
@@ -136,6 +137,20 @@ uint32_t SchemaCompiler::rule_for(const Conjunction& schemas) {
     wanted_.push_back(schemas);
   }
   return place->second;
+}
+
+// A schema that is a reference and nothing else is the schema it refers to: one rule for all who refer to it.
+// What is wrong with it is said when it is read.
+const Json* SchemaCompiler::behind_references(const Json* schema) {
+  constexpr int kMostSteps = 100;
+  for (int step = 0; step < kMostSteps; ++step) {
+    const Json* reference = find_keyword(*schema, "$ref");
+    if (reference == nullptr || !reference->is_string() || says_more_than_reference(*schema)) return schema;
+    const auto target = resolve(*schema);
+    if (!target) return schema;
+    schema = *target;
+  }
+  return schema;
 }
 
 Result<void> SchemaCompiler::compile() {

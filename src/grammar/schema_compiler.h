@@ -70,6 +70,7 @@ class SchemaCompiler {
   Result<void> follow(Variant& variant, const Json& schema, size_t trail);
   Result<void> add_pending(Variant& variant, const Json& schema, size_t trail);
   Result<const Json*> resolve(const Json& schema);
+  const Json* behind_references(const Json* schema);
   void note_references(const Json& root, size_t document);
 
   Result<void> add_alternatives(uint32_t rule, const Parts& parts);

@@ -192,6 +192,16 @@ Result<void> check_schema(const Json& schema) {
   return {};
 }
 
+bool says_more_than_reference(const Json& schema) {
+  for (const auto& [name, value] : schema.items()) {
+    if (name == "$ref" || name == "$defs" || name == "definitions") continue;
+    if (std::find(kUnsupported.begin(), kUnsupported.end(), name) != kUnsupported.end()) return true;
+    for (const Keyword& keyword : kKnown)
+      if (keyword.name == name) return true;
+  }
+  return false;
+}
+
 SchemaTypes types_of_value(const Json& value) {
   switch (value.type()) {
     case Json::value_t::null:

@@ -32,6 +32,8 @@ enum SchemaTypes : uint32_t {
 // the keyword; schemas inside are not looked at. Errors: schema.unsupported_keyword, schema.invalid.
 Result<void> check_schema(const Json& schema);
 
+// Whether a keyword beside $ref restricts values, or is not supported.
+bool says_more_than_reference(const Json& schema);
 const Json* find_keyword(const Json& schema, const char* keyword);
 SchemaTypes types_of_value(const Json& value);
 

@@ -212,6 +212,42 @@ TEST(Schema, EveryWalkEnds) {
   }
 }
 
+// No deeper than the limit, and from there the way out is open.
+TEST(Schema, DepthHasALimit) {
+  struct Nest {
+    const char *schema, *open, *inside, *close;
+  };
+  for (
+      const Nest& nest :
+      {Nest{R"({"anyOf": [{"type": "array", "items": {"$ref": "#"}, "minItems": 1}, {"const": 1}]})", "[",
+            "1", "]"},
+       Nest{
+           R"({"type": "object", "properties": {"a": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}, "required": ["a"]})",
+           "{\"a\": ", "null", "}"},
+       Nest{"true", "[", "[]", "]"}}) {
+    const auto grammar = grammar_of(nest.schema);
+    Stacks stacks(*grammar);
+    const auto read = [&](std::string_view text) {
+      for (const char byte : text)
+        if (!testing::read_byte(stacks, static_cast<uint8_t>(byte))) return false;
+      return true;
+    };
+    size_t n = 0;
+    while (n < 100 && read(nest.open)) ++n;
+    EXPECT_GT(n, 40u);
+    EXPECT_LT(n, 48u);
+    // What may be begun at the deepest place can be gone on with.
+    stacks.begin();
+    ASSERT_TRUE(read(repeated(nest.open, n)));
+    if (testing::read_byte(stacks, static_cast<uint8_t>(nest.open[0]))) {
+      EXPECT_TRUE(testing::read_byte(stacks, '}') || testing::read_byte(stacks, ']') ||
+                  testing::read_byte(stacks, '"'));
+    }
+    std::string text = repeated(nest.open, n - 1) + nest.inside + repeated(nest.close, n - 1);
+    EXPECT_TRUE(accepts(*grammar, text)) << text;
+  }
+}
+
 TEST(Schema, NumbersKeepTheirBounds) {
   std::mt19937_64 random(3);
   for (int i = 0; i < 300; ++i) {
@@ -292,6 +328,21 @@ TEST(Schema, ToolCalls) {
   EXPECT_NE(wrong.error().message.find("function \"g\""), std::string::npos) << wrong.error().message;
   const auto bad = compile_tool_calls(std::vector<FunctionSchema>{{"g", R"({"format":"x"})"}}, false);
   EXPECT_EQ(bad.error().id, "schema.unsupported_keyword");
+}
+
+TEST(Schema, ErrorsTellWhereInObjectsAndArrays) {
+  const auto member =
+      compile_json_schema(R"({"properties":{"a":{"type":"string","pattern":"x"}}})", "schema");
+  ASSERT_FALSE(member);
+  EXPECT_NE(member.error().message.find("/properties/a"), std::string::npos) << member.error().message;
+  const auto item = compile_json_schema(R"({"prefixItems":[{},{"properties":{"b":{"not":{}}}}]})", "schema");
+  ASSERT_FALSE(item);
+  EXPECT_NE(item.error().message.find("/prefixItems/1/properties/b"), std::string::npos)
+      << item.error().message;
+  const auto cycle = compile_json_schema(
+      R"({"$defs":{"a":{"$ref":"#/$defs/b"},"b":{"$ref":"#/$defs/a"}},"$ref":"#/$defs/a"})", "schema");
+  ASSERT_FALSE(cycle);
+  EXPECT_EQ(cycle.error().id, "schema.reference_cycle");
 }
 
 }  // namespace

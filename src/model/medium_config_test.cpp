@@ -215,11 +215,26 @@ const BadValue kBadValues[] = {
     {"config.sona_config.grad_top_k", [](auto& c) { c.sona_config.grad_top_k = 31; }},
     {"config.sona_config.keep_generations", [](auto& c) { c.sona_config.keep_generations = 1; }},
     {"config.sona_config.gates.max_canary_rise", [](auto& c) { c.sona_config.gates.max_canary_rise = 0; }},
+    {"config.sona_config.gates.max_canary_rise",
+     [](auto& c) { c.sona_config.gates.max_canary_rise = 1.01f; }},
+    {"config.sona_config.gates.max_canary_rise", [](auto& c) { c.sona_config.gates.max_canary_rise = NAN; }},
+    {"config.sona_config.gates.max_drift", [](auto& c) { c.sona_config.gates.max_drift = -0.02f; }},
+    {"config.sona_config.gates.max_drift", [](auto& c) { c.sona_config.gates.max_drift = INFINITY; }},
+    {"config.sona_config.gates.max_delta_ratio", [](auto& c) { c.sona_config.gates.max_delta_ratio = 0; }},
+    {"config.sona_config.gates.max_delta_ratio", [](auto& c) { c.sona_config.gates.max_delta_ratio = NAN; }},
     {"config.sona_config.gates.max_drift", [](auto& c) { c.sona_config.gates.max_drift = NAN; }},
     {"config.sona_config.gates.max_delta_ratio", [](auto& c) { c.sona_config.gates.max_delta_ratio = 2; }},
     {"config.n_threads", [](auto& c) { c.n_threads = -1; }},
 };
 INSTANTIATE_TEST_SUITE_P(All, MediumConfigRange, testing::ValuesIn(kBadValues));
+
+TEST(MediumConfigGates, TheWholeRangeIsOpen) {
+  MediumConfig config;
+  config.sona_config.gates = {.max_canary_rise = 1, .max_drift = 10, .max_delta_ratio = 1};
+  EXPECT_TRUE(config.validate());
+  config.sona_config.gates = {.max_canary_rise = 1e-6f, .max_drift = 1e-6f, .max_delta_ratio = 1e-6f};
+  EXPECT_TRUE(config.validate());
+}
 
 std::vector<int> hooks(std::vector<int> layers, int n_layers) {
   SonaHooks h;

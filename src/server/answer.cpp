@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <new>
 #include <utility>
 
 #include "base/fail.h"
@@ -14,6 +15,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMaxBacklogBytes = 256 << 10;  // a client that is further behind pauses its answer
+constexpr size_t kMaxLogprobs = 1'000'000;      // in one answer: some 400 MB while it is put together
+constexpr double kQueueSeconds = 1;  // between two looks at one that waits
 constexpr double kProgressSeconds = 0.05;       // between two looks at a prompt's progress
 
 // All its functions but the engine's wake-up run on the server's thread.
@@ -41,13 +44,17 @@ class Answer : public std::enable_shared_from_this<Answer> {
     if (awake_.exchange(true)) return;
     exchange_->post([self = shared_from_this()] {
       self->awake_ = false;
-      self->pump();
+      try {
+        self->pump();
+      } catch (const std::bad_alloc&) {
+        self->fail_with({ErrorKind::kMemory, "memory.exhausted", "no memory is left for this answer"});
+      }
     });
   }
   void pump();
   void take(size_t prompt, const Event& event, std::string& out);
   void look_at_progress();
-  void queue_time_is_over();
+  void look_at_queue();
   void send(std::string bytes);
   void finish();
   void fail_with(const Error& error);
@@ -66,7 +73,10 @@ class Answer : public std::enable_shared_from_this<Answer> {
   Usage usage_;
   std::atomic<bool> awake_ = false;
   size_t n_ended_ = 0;
+  size_t n_logprobs_ = 0;
   size_t n_told_ = 0;  // prompt tokens a progress piece told of
+  // The engine may call before submit() is through: until then there is nothing to look at.
+  bool started_ = false;
   bool has_tokens_ = false, over_ = false;
 };
 
@@ -96,18 +106,17 @@ void Answer::start() {
   };
   service_.add(running_);
   exchange_->post([self = shared_from_this()] {
+    self->started_ = true;
     self->exchange_->when_closed([self] { self->stop(); });
     if (self->over_) return;
     if (self->order_.with_progress) self->look_at_progress();
-    self->exchange_->after(self->service_.options().queue_seconds, [weak = std::weak_ptr<Answer>(self)] {
-      if (const auto held = weak.lock()) held->queue_time_is_over();
-    });
+    self->look_at_queue();
     self->pump();
   });
 }
 
 void Answer::pump() {
-  if (over_) return;
+  if (!started_ || over_) return;
   std::string out;
   for (size_t prompt = 0; prompt < streams_.size(); ++prompt) {
     while (exchange_->backlog() + out.size() < kMaxBacklogBytes) {
@@ -137,6 +146,12 @@ void Answer::take(size_t prompt, const Event& event, std::string& out) {
       running_->n_prompt_done = running_->n_prompt.load();
     }
     ++running_->n_generated;
+    if (order_.requests.front().params.n_logprobs > 0) n_logprobs_ += 1 + event.token->top.size();
+    if (n_logprobs_ > kMaxLogprobs && !order_.streamed) {
+      return fail_with(
+          {ErrorKind::kUsage, "request.field",
+           fmt::format("logprobs: expected at most {} in an answer that is not streamed", kMaxLogprobs)});
+    }
   }
   if (event.generation != nullptr) {
     const Generation& generation = *event.generation;
@@ -190,13 +205,20 @@ void Answer::look_at_progress() {
   });
 }
 
-void Answer::queue_time_is_over() {
+// Again and again, as a timer of the whole time would outlive the answer, and hold its memory.
+void Answer::look_at_queue() {
   if (over_ || has_tokens_) return;
   for (const Stream& stream : streams_)
     if (stream.prompt_progress().n_done > 0) return;
-  fail_with(
-      {ErrorKind::kBusy, "queue_timeout",
-       fmt::format("the request waited for {} s without being begun", service_.options().queue_seconds)});
+  const double limit = service_.options().queue_seconds;
+  const double waited = std::chrono::duration<double>(Clock::now() - running_->begin).count();
+  if (waited >= limit) {
+    return fail_with({ErrorKind::kBusy, "queue_timeout",
+                      fmt::format("the request waited for {} s without being begun", limit)});
+  }
+  exchange_->after(std::min(kQueueSeconds, limit - waited), [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->look_at_queue();
+  });
 }
 
 void Answer::finish() {

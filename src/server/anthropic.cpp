@@ -113,10 +113,16 @@ Result<Tools> read_anthropic_tools(const Json& body) {
   Json theirs = {{"tools", std::move(tools)}};
   const Json& choice = member(body, "tool_choice");
   const Json& type = member(choice, "type");
-  if (type == "none") theirs["tool_choice"] = "none";
-  if (type == "any") theirs["tool_choice"] = "required";
-  if (type == "tool")
+  if (type == "none") {
+    theirs["tool_choice"] = "none";
+  } else if (type == "any") {
+    theirs["tool_choice"] = "required";
+  } else if (type == "tool") {
     theirs["tool_choice"] = {{"type", "function"}, {"function", {{"name", member(choice, "name")}}}};
+  } else if (!choice.is_null() && type != "auto") {
+    return bad_field("tool_choice", "expected {{type}} auto, any, tool or none, found {}",
+                     ruvltra::quoted(to_json(choice)));
+  }
   bool one_at_a_time = false;
   RETURN_IF_ERROR(read_bool(choice, "disable_parallel_tool_use", one_at_a_time));
   theirs["parallel_tool_calls"] = !one_at_a_time;
@@ -239,22 +245,19 @@ class MessagePresenter final : public Presenter {
     return event("content_block_stop", {{"type", "content_block_stop"}, {"index", n_blocks_ - 1}});
   }
 
-  // A stop string is never part of the text: which one it was, only a lone one tells.
-  bool ended_by_string(const Generation& generation) const {
-    if (generation.finish_reason != FinishReason::kStop || order_.params.stop.empty() ||
-        generation.tokens.empty())
-      return false;
-    const TokenId last = generation.tokens.back();
-    return !service_.model()->detokenize(std::span(&last, 1)).value_or("").empty();
-  }
+  // A stop string is never part of the text, but the tokens that made it are among the answer's.
   Json stop_sequence(const Generation& generation) const {
-    return ended_by_string(generation) && order_.params.stop.size() == 1 ? Json(order_.params.stop[0])
-                                                                         : Json();
+    if (generation.finish_reason != FinishReason::kStop) return nullptr;
+    const std::string all = service_.model()->detokenize(generation.tokens).value_or("");
+    for (const std::string& stop : order_.params.stop)
+      if (all.size() > generation.text.size() && all.compare(generation.text.size(), stop.size(), stop) == 0)
+        return stop;
+    return nullptr;
   }
   std::string_view stop_reason(const Generation& generation, size_t n_calls) const {
     if (n_calls > 0) return "tool_use";
     if (generation.finish_reason != FinishReason::kStop) return "max_tokens";
-    return ended_by_string(generation) ? "stop_sequence" : "end_turn";
+    return stop_sequence(generation).is_null() ? "end_turn" : "stop_sequence";
   }
   static Json usage_of(const Usage& usage) {
     return {{"input_tokens", usage.n_prompt - std::min(usage.n_cached, usage.n_prompt)},

@@ -48,7 +48,7 @@ std::string_view status_text(int status);
 struct HttpLimits {
   size_t max_request_line = 8 << 10, max_head = 16 << 10, max_fields = 64;
   size_t max_body = 4 << 20;
-  double head_seconds = 10, body_seconds = 30, keep_alive_seconds = 60, stalled_write_seconds = 60;
+  double head_seconds = 10, body_seconds = 30, keep_alive_seconds = 60, stalled_write_seconds = 30;
   size_t max_connections = 2048, max_per_address = 128;  // the latter not of this machine's own
 };
 

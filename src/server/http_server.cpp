@@ -26,6 +26,7 @@ using ErrorCode = boost::system::error_code;
 using Clock = std::chrono::steady_clock;
 
 constexpr size_t kPieceBytes = 4 << 10;      // taken from a socket at once
+constexpr size_t kMaxWriteBytes = 64 << 10;  // given to a socket at once
 constexpr size_t kMaxAheadBytes = 64 << 10;  // of later requests, while one is being answered
 constexpr double kTickSeconds = 0.1;         // between two looks at all deadlines
 constexpr double kLingerSeconds = 1;         // for what a refused client still sends
@@ -204,10 +205,11 @@ void Connection::hand_over() {
   keep_alive_ = reader_.keep_alive() && !server_.draining;
   auto exchange = std::make_shared<Exchange>(shared_from_this(), std::move(reader_.request()));
   asio::post(*server_.workers, [&handler = server_.handler, exchange = std::move(exchange)] {
+    // Memory that is not there, or a fault of ours, ends this request, and no other.
     try {
       handler(exchange);
-    } catch (const std::exception&) {  // memory: of this request alone
-      exchange->respond(error_response(500, "the server could not work on the request", "out_of_memory"));
+    } catch (const std::exception&) {
+      exchange->respond(error_response(500, "the request could not be answered", "internal_error"));
     }
   });
 }
@@ -305,7 +307,7 @@ void Connection::write(std::string bytes) {
 }
 
 void Connection::flush() {
-  if (gone_) return;
+  if (gone_) return out_.clear();
   if (out_.empty()) {
     writing_ = false;
     return;
@@ -313,16 +315,23 @@ void Connection::flush() {
   std::vector<asio::const_buffer> buffers;
   const size_t n_pieces = std::min<size_t>(out_.size(), 64);
   for (size_t i = 0; i < n_pieces; ++i) buffers.emplace_back(out_[i].data(), out_[i].size());
-  asio::async_write(socket_, buffers, [self = shared_from_this(), n_pieces](ErrorCode error, size_t n) {
-    if (error) return self->lost();
+  // A client that takes a large piece little by little is slow, not gone.
+  const auto note_progress = [self = shared_from_this()](const ErrorCode& error, size_t) -> size_t {
     self->last_write_ = Clock::now();
+    return error ? 0 : kMaxWriteBytes;
+  };
+  const auto written = [self = shared_from_this(), n_pieces](ErrorCode error, size_t n) {
+    // What was written in full may be told of only after the connection was closed.
+    if (self->gone_) return self->out_.clear();
+    if (error) return self->lost();
     self->backlog_ -= n;
     self->out_.erase(self->out_.begin(), self->out_.begin() + static_cast<ptrdiff_t>(n_pieces));
     if (!self->out_.empty()) return self->flush();
     self->writing_ = false;
     if (self->on_drained_) std::exchange(self->on_drained_, nullptr)();
     if (self->closing_ && self->out_.empty()) self->finish_and_close();
-  });
+  };
+  asio::async_write(socket_, buffers, note_progress, written);
 }
 
 // Says that nothing more comes, and waits a little for the client to do the same.
@@ -345,7 +354,7 @@ void Connection::close() {
   if (working_) --server_.n_exchanges;
   ErrorCode ignored;
   socket_.close(ignored);
-  out_.clear();
+  if (!writing_) out_.clear();  // else a write still points into it
   backlog_ = 0;
   server_.forget(shared_from_this());
   if (on_closed_) std::exchange(on_closed_, nullptr)();

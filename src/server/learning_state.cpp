@@ -101,7 +101,13 @@ void Jobs::run() {
     const std::string id = next->id;
     const auto work = std::move(next->work);
     lock.unlock();
-    const Result<Json> result = work();
+    const Result<Json> result = [&]() -> Result<Json> {
+      try {
+        return work();
+      } catch (const std::exception&) {
+        return fail(ErrorKind::kMemory, "learning.failed", "the job could not be done");
+      }
+    }();
     lock.lock();
     const auto done = std::find_if(jobs_.begin(), jobs_.end(), [&](const Job& job) { return job.id == id; });
     done->status = result ? "done" : "failed";

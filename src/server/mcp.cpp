@@ -4,6 +4,7 @@
 #include <array>
 
 #include "base/fail.h"
+#include "base/record_id.h"
 #include "server/fields.h"
 #include "server/mcp_tools.h"
 
@@ -45,6 +46,44 @@ void CancelToken::when_cancelled(std::function<void()> call) {
     }
   }
   if (call) call();
+}
+
+bool McpCalls::add(const std::string& key, const std::shared_ptr<CancelToken>& token) {
+  const std::lock_guard lock(mutex_);
+  if (!calls_.emplace(key, token).second) return false;
+  if (std::erase(early_, key) > 0) token->cancel();
+  return true;
+}
+
+void McpCalls::remove(const std::string& key) {
+  const std::lock_guard lock(mutex_);
+  calls_.erase(key);
+}
+
+void McpCalls::cancel(const std::string& key) {
+  constexpr size_t kMaxEarly = 64;
+  std::shared_ptr<CancelToken> token;
+  {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = calls_.find(key); found != calls_.end()) {
+      token = found->second;
+    } else {
+      early_.push_back(key);
+      if (early_.size() > kMaxEarly) early_.pop_front();
+    }
+  }
+  if (token) token->cancel();
+}
+
+bool is_mcp_call(std::string_view message) {
+  return message.find("\"tools/call\"") != std::string_view::npos;
+}
+
+McpSession::McpSession(Service& service, Caller caller, std::string client)
+    : service_(service), caller_(std::move(caller)), client_(std::move(client)) {}
+
+std::string McpSession::key_of(const Json& id) const {
+  return caller_.tenant + '\n' + client_ + '\n' + to_json(id);
 }
 
 void McpSession::set_version(std::string_view version) {
@@ -99,9 +138,7 @@ Json McpSession::reply(const Json& message) {
   const auto& name = method.get_ref<const std::string&>();
   const bool is_notification = !message.contains("id");
   if (name == "notifications/cancelled") {
-    const std::lock_guard lock(mutex_);
-    const auto found = calls_.find(to_json(member(params, "requestId")));
-    if (found != calls_.end()) found->second->cancel();
+    if (!client_.empty()) service_.mcp_calls().cancel(key_of(member(params, "requestId")));
     return nullptr;
   }
   if (is_notification) return nullptr;
@@ -118,6 +155,7 @@ Json McpSession::initialize(const Json& params) {
       std::find_if(kVersions.begin(), kVersions.end(), [&](std::string_view one) { return asked == one; });
   const std::string_view version = known == kVersions.end() ? kVersions.back() : *known;
   set_version(version);
+  initialized_ = true;
   return {{"protocolVersion", version},
           {"capabilities", {{"tools", Json::object()}}},
           {"serverInfo", {{"name", "ruvltra"}, {"version", RUVLTRA_VERSION}}},
@@ -142,12 +180,19 @@ Json McpSession::call_tool(const Json& id, const Json& params) {
     if (!calls_.emplace(key, token).second) return error_reply(id, kInvalid, "id: is in use");
     with_structure = structured();
   }
-  Result<Json> result =
-      run_mcp_tool(*tool, service_, caller_, given.is_null() ? Json::object() : given, *token);
-  {
+  const auto forget = [&] {
     const std::lock_guard lock(mutex_);
     calls_.erase(key);
+  };
+  if (!client_.empty() && !service_.mcp_calls().add(key_of(id), token)) {
+    forget();
+    return error_reply(id, kInvalid, "id: is in use");
   }
+  Result<Json> result = Json();
+  if (!token->cancelled())
+    result = run_mcp_tool(*tool, service_, caller_, given.is_null() ? Json::object() : given, *token);
+  if (!client_.empty()) service_.mcp_calls().remove(key_of(id));
+  forget();
   if (token->cancelled()) return nullptr;  // nobody waits for it
   Json out;
   if (result) {
@@ -162,19 +207,30 @@ Json McpSession::call_tool(const Json& id, const Json& params) {
 }
 
 Handled mcp_post(Call& call) {
-  const auto session = std::make_shared<McpSession>(call.service, call.caller);
   const std::string_view version = call.request().header("mcp-protocol-version");
-  session->set_version(version.empty() ? kVersions[1] : version);
   if (!version.empty() && std::find(kVersions.begin(), kVersions.end(), version) == kVersions.end())
     return fail(ErrorKind::kUsage, "request.field",
                 "MCP-Protocol-Version: expected one of this server's, found {}", quoted(version));
+  // Nothing is kept under a client's name but its running calls, so that any name will do.
+  const std::string_view client = call.request().header("mcp-session-id");
+  const auto session =
+      std::make_shared<McpSession>(call.service, call.caller, std::string(client.substr(0, 128)));
+  session->set_version(version.empty() ? kVersions[1] : version);
   const auto exchange = call.exchange;
-  exchange->when_closed([session] { session->cancel_all(); });
-  RETURN_IF_ERROR(call.service.blocking().post([session, exchange] {
+  const auto work = [session, exchange] {
     std::string reply = session->handle(exchange->request().body);
     if (reply.empty()) return exchange->respond({.status = 202, .content_type = {}});
-    exchange->respond({.body = std::move(reply)});
-  }));
+    HttpResponse response{.body = std::move(reply)};
+    if (session->initialized()) response.headers.push_back({"Mcp-Session-Id", new_record_id().text()});
+    exchange->respond(std::move(response));
+  };
+  // A cancellation does not wait behind the calls.
+  if (!is_mcp_call(call.request().body)) {
+    work();
+    return std::nullopt;
+  }
+  exchange->when_closed([session] { session->cancel_all(); });
+  RETURN_IF_ERROR(call.service.blocking().post(work));
   return std::nullopt;
 }
 

@@ -1,8 +1,10 @@
 #include "server/mcp_tools.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "base/fail.h"
+#include "server/answer.h"
 #include "server/fields.h"
 #include "server/learning_requests.h"
 #include "server/messages.h"
@@ -113,6 +115,10 @@ Result<Json> run_adapter_rollback(Service& service, const Caller& caller, const 
   return roll_back(service, caller, arguments);
 }
 
+double seconds_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
 Result<Json> run_chat(Service& service, const Caller& caller, const Json& arguments, CancelToken& token) {
   MediumModel& model = *service.model();
   Request request;
@@ -133,20 +139,39 @@ Result<Json> run_chat(Service& service, const Caller& caller, const Json& argume
   request.treatment.task = messages.back().content;
   request.treatment.tenant = caller.tenant;
   request.treatment.timeout_seconds = service.options().request_seconds;
+  const auto running = std::make_shared<Running>();
+  running->route = "/mcp";
+  running->tenant = caller.tenant;
+  running->preview = preview_of(messages.back().content);
+  running->begin = std::chrono::steady_clock::now();
   request.prompt = std::move(messages);
   ASSIGN_OR_RETURN(Stream stream, model.engine().stream(std::move(request)));
   const RequestId id = stream.id();
-  token.when_cancelled([&model, id] { model.engine().cancel(id); });
-  const std::vector<Generation> generations = stream.wait();
+  running->id = service.response_id("mcp-", id);
+  running->n_prompt = stream.prompt_progress().n_total;
+  running->cancel = [&model, id] { model.engine().cancel(id); };
+  service.add(running);
+  token.when_cancelled(running->cancel);
+  while (const auto event = stream.next()) {
+    if (!event->token) continue;
+    if (running->n_generated++ == 0) {
+      running->n_prompt_done = running->n_prompt.load();
+      service.measures().first_token(seconds_since(running->begin));
+    }
+  }
   token.when_cancelled(nullptr);
+  service.remove(running);
+  const std::span<const Generation> generations = stream.generations();
   const Generation& generation = generations[0];
   if (generation.finish_reason == FinishReason::kFailed ||
       generation.finish_reason == FinishReason::kCancelled)
     return tl::unexpected<Error>(generation.error.value_or(
         Error{ErrorKind::kCancelled, "request.cancelled", "the call was cancelled"}));
+  service.measures().answered(finish_reason_name(generation.finish_reason), seconds_since(running->begin),
+                              generation.timings);
   return Json{{"text", generation.text},
               {"finish_reason", generation.finish_reason == FinishReason::kStop ? "stop" : "length"},
-              {"request_id", service.response_id("mcp-", generation.id)},
+              {"request_id", running->id},
               {"seed", static_cast<int64_t>(generation.seed)},
               {"prompt_tokens", generation.n_prompt},
               {"completion_tokens", generation.tokens.size()}};

@@ -146,7 +146,7 @@ std::string Measures::exposition(const std::vector<Gauge>& gauges) const {
   };
   for (const Gauge& gauge : gauges) {
     std::vector<ClientMetric::Label> labels;
-    if (!gauge.label.empty()) labels.push_back({gauge.label, gauge.label_value});
+    for (const auto& [label, value] : gauge.labels) labels.push_back({label, value});
     add(gauge.name, gauge.help, gauge.is_counter, gauge.value, std::move(labels));
   }
   for (size_t i = 0; i < kNumTimed; ++i)

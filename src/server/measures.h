@@ -6,6 +6,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/json.h"
 #include "ruvltra/types.h"
@@ -37,7 +39,7 @@ class Measures {
     std::string_view name, help;
     double value;
     bool is_counter = false;
-    std::string label = {}, label_value = {};
+    std::vector<std::pair<std::string, std::string>> labels = {};
   };
   // Prometheus text exposition, prefix "ruvltra_"; gauges of one name stand together.
   std::string exposition(const std::vector<Gauge>& gauges) const;

@@ -146,7 +146,9 @@ Result<Constraint::Pointer> demanded_call(const Tools& tools) {
     const auto& name = member(function, "name").get_ref<const std::string&>();
     if (tools.choice.kind == ToolChoice::Kind::kNamed && name != tools.choice.name) continue;
     const Json& parameters = member(function, "parameters");
-    functions.push_back({name, parameters.is_object() ? to_json(parameters) : std::string()});
+    // OpenAI: a function without parameters takes none.
+    constexpr std::string_view kNone = R"({"type":"object","properties":{},"additionalProperties":false})";
+    functions.push_back({name, parameters.is_object() ? to_json(parameters) : std::string(kNone)});
   }
   return Constraint::tool_calls(functions,
                                 tools.parallel && tools.choice.kind == ToolChoice::Kind::kRequired);

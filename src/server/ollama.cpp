@@ -41,20 +41,35 @@ Result<Json> flattened(Json body) {
                            "presence_penalty", "frequency_penalty"})
     if (options.is_object() && options.contains(name)) body[name] = options[name];
   // -1 and -2 mean "as long as it gets".
-  if (const Json& n = member(options, "num_predict"); n.is_number() && n.get<double>() > 0)
-    body["max_tokens"] = n;
+  const Json& n_predict = member(options, "num_predict");
+  if (!n_predict.is_null() && !n_predict.is_number())
+    return bad_field("options.num_predict", "expected a number, found {}", type_of(n_predict));
+  if (n_predict.is_number() && n_predict.get<double>() > 0) body["max_tokens"] = n_predict;
   std::string model;
   RETURN_IF_ERROR(read_string(body, "model", model, 256));
   body["model"] = without_tag(model);
   if (!body.contains("stream")) body["stream"] = true;
+  // What would change the answer and is not there is refused.
+  for (const char* name : {"images", "suffix", "template", "context"}) {
+    if (const Json& value = member(body, name); !value.is_null() && !value.empty() && value != "")
+      return bad_field(name, "expected none: it is not supported");
+  }
+  for (const Json& message : member(body, "messages"))
+    if (!member(message, "images").empty()) return bad_field("messages", "expected texts, found images");
   body.erase("n");
   return body;
 }
 
+// What an answer of theirs looks like.
+struct Form {
+  bool chats = true, has_tools = false;
+  int n_top = -1;  // likeliest tokens beside each; -1: no log-probabilities
+};
+
 class OllamaPresenter final : public Presenter {
  public:
-  OllamaPresenter(Service& service, std::string model, bool chats, bool has_tools)
-      : service_(service), model_(std::move(model)), chats_(chats), has_tools_(has_tools) {}
+  OllamaPresenter(Service& service, std::string model, Form form)
+      : service_(service), model_(std::move(model)), form_(form) {}
 
   void begin(std::span<const Stream>) override {}
   std::string content_type() const override { return "application/x-ndjson"; }
@@ -62,11 +77,14 @@ class OllamaPresenter final : public Presenter {
 
   std::string piece(size_t, const Event& event) override {
     ToolCallReader::Piece read = read_text(event.text, event.generation != nullptr);
+    Json logprobs = Json::array();
+    if (event.token) add(*event.token, logprobs);
     std::string out;
-    if (!read.text.empty() || !read.calls.empty()) {
+    if (!read.text.empty() || !read.calls.empty() || !logprobs.empty()) {
       Json line = frame();
       put(line, read);
       line["done"] = false;
+      if (!logprobs.empty()) line["logprobs"] = std::move(logprobs);
       out = to_json(line) + "\n";
     }
     if (event.generation != nullptr) last_ = *event.generation;
@@ -86,14 +104,25 @@ class OllamaPresenter final : public Presenter {
     Json document = frame();
     put(document, read_text(generations[0].text, true));
     finish(document, generations[0], usage);
+    if (form_.n_top >= 0) {
+      document["logprobs"] = Json::array();
+      for (const Sampled& sampled : generations[0].logprobs) add(sampled, document["logprobs"]);
+    }
     return json_response(document);
   }
 
  private:
   Json frame() const { return {{"model", model_}, {"created_at", rfc3339(unix_seconds())}}; }
 
+  // Tokens without a text, like the last one, are no part of an answer.
+  void add(const Sampled& sampled, Json& logprobs) const {
+    const MediumModel& model = *service_.model();
+    if (form_.n_top < 0 || model.detokenize(std::span(&sampled.token, 1)).value_or("x").empty()) return;
+    logprobs.push_back(chat_logprob(model, sampled, form_.n_top));
+  }
+
   ToolCallReader::Piece read_text(const std::string& text, bool last) {
-    if (!has_tools_) return {text, {}};
+    if (!form_.has_tools) return {text, {}};
     ToolCallReader::Piece read = reader_.push(text);
     if (last) {
       ToolCallReader::Piece rest = reader_.finish();
@@ -104,7 +133,7 @@ class OllamaPresenter final : public Presenter {
   }
 
   void put(Json& line, const ToolCallReader::Piece& read) const {
-    if (!chats_) {
+    if (!form_.chats) {
       line["response"] = read.text;
       return;
     }
@@ -132,27 +161,34 @@ class OllamaPresenter final : public Presenter {
 
   Service& service_;
   const std::string model_;
-  const bool chats_, has_tools_;
+  const Form form_;
   ToolCallReader reader_;
   Generation last_;
 };
 
-Handled start(Call& call, Order order, Prompt prompt, const std::string& task, bool chats, bool has_tools,
-              Constraint::Pointer form) {
+Handled start(Call& call, const Json& body, Order order, Prompt prompt, const std::string& task, Form form,
+              Constraint::Pointer constraint) {
+  bool logprobs = false;
+  int n_top = 0;
+  RETURN_IF_ERROR(read_bool(body, "logprobs", logprobs));
+  RETURN_IF_ERROR(read_integer(body, "top_logprobs", 0, 20, n_top));
+  if (logprobs) {
+    form.n_top = n_top;
+    order.params.n_logprobs = std::max(n_top, 1);
+  }
   Request request;
   request.prompt = std::move(prompt);
   request.params = order.params;
   request.treatment = order.treatment;
   request.treatment.task = task;
   request.adapter = order.adapter;
-  request.constraint = std::move(form);
+  request.constraint = std::move(constraint);
   AnswerOrder job{.requests = {std::move(request)},
                   .streamed = order.stream,
                   .with_progress = false,
                   .preview = preview_of(task),
                   .id_prefix = "ollama-"};
-  return answer(call, std::move(job),
-                std::make_unique<OllamaPresenter>(call.service, order.model, chats, has_tools));
+  return answer(call, std::move(job), std::make_unique<OllamaPresenter>(call.service, order.model, form));
 }
 
 // Clients load a model by asking it nothing.
@@ -185,12 +221,15 @@ Json entry(const Service& service) {
           {"digest", service.model()->sha256()},  {"details", details(service)}};
 }
 
-Result<std::vector<float>> unit_embedding(MediumModel& model, const Json& text, size_t& n_tokens) {
+// The first n_dimensions of a text's vector, at unit length.
+Result<std::vector<float>> unit_embedding(MediumModel& model, const Json& text, int n_dimensions,
+                                          size_t& n_tokens) {
   if (!text.is_string()) return bad_field("input", "expected strings, found {}", type_of(text));
   ASSIGN_OR_RETURN(const auto tokens, model.tokenize(text.get_ref<const std::string&>()));
   if (tokens.empty()) return bad_field("input", "expected texts that are not empty");
   n_tokens += tokens.size();
   ASSIGN_OR_RETURN(std::vector<float> vector, model.embed(tokens));
+  vector.resize(static_cast<size_t>(n_dimensions));
   double sum = 0;
   for (const float value : vector) sum += static_cast<double>(value) * static_cast<double>(value);
   const auto scale = static_cast<float>(sum > 0 ? 1 / std::sqrt(sum) : 0);
@@ -209,8 +248,8 @@ Handled ollama_chat(Call& call) {
   ASSIGN_OR_RETURN(const Tools tools, read_tools(body));
   ASSIGN_OR_RETURN(const Constraint::Pointer form, read_ollama_format(body));
   ASSIGN_OR_RETURN(auto prompt, call.model().tokenize(messages, tools.json));
-  return start(call, std::move(order), std::move(prompt), messages.back().content, true, !tools.json.empty(),
-               form);
+  return start(call, body, std::move(order), std::move(prompt), messages.back().content,
+               {.chats = true, .has_tools = !tools.json.empty()}, form);
 }
 
 Handled ollama_generate(Call& call) {
@@ -225,12 +264,12 @@ Handled ollama_generate(Call& call) {
   ASSIGN_OR_RETURN(const Constraint::Pointer form, read_ollama_format(body));
   if (prompt.empty()) return loaded(order, false);
   if (as_it_is || !call.model().has_chat_template().value_or(true))
-    return start(call, std::move(order), prompt, prompt, false, false, form);
+    return start(call, body, std::move(order), prompt, prompt, {.chats = false}, form);
   std::vector<ChatMessage> messages;
   if (!system.empty()) messages.push_back({"system", system, {}});
   messages.push_back({"user", prompt, {}});
   ASSIGN_OR_RETURN(auto tokens, call.model().tokenize(messages));
-  return start(call, std::move(order), std::move(tokens), prompt, false, false, form);
+  return start(call, body, std::move(order), std::move(tokens), prompt, {.chats = false}, form);
 }
 
 Handled ollama_embed(Call& call) {
@@ -242,10 +281,14 @@ Handled ollama_embed(Call& call) {
   const Json list = input.is_array() ? input : Json::array({input});
   if (list.empty() || list.size() > 64)
     return bad_field("input", "expected 1 to 64 texts, found {}", list.size());
+  const int d_model = call.model().config().d_model;
+  int n_dimensions = d_model;
+  RETURN_IF_ERROR(read_integer(body, "dimensions", 1, d_model, n_dimensions));
   Json embeddings = Json::array();
   size_t n_tokens = 0;
   for (const Json& text : list) {
-    ASSIGN_OR_RETURN(auto vector, unit_embedding(call.model(), text, n_tokens));
+    if (call.exchange->closed()) return std::nullopt;
+    ASSIGN_OR_RETURN(auto vector, unit_embedding(call.model(), text, n_dimensions, n_tokens));
     embeddings.push_back(std::move(vector));
   }
   return json_response(
@@ -254,8 +297,12 @@ Handled ollama_embed(Call& call) {
 
 Handled ollama_embeddings(Call& call) {
   ASSIGN_OR_RETURN(const Json body, call.body());
+  std::string model;
+  RETURN_IF_ERROR(read_string(body, "model", model, 256));
+  RETURN_IF_ERROR(profile_of_model(call.service, without_tag(model)));
   size_t n_tokens = 0;
-  ASSIGN_OR_RETURN(auto vector, unit_embedding(call.model(), member(body, "prompt"), n_tokens));
+  ASSIGN_OR_RETURN(auto vector, unit_embedding(call.model(), member(body, "prompt"),
+                                               call.model().config().d_model, n_tokens));
   return json_response({{"embedding", std::move(vector)}});
 }
 

@@ -151,6 +151,7 @@ Handled embeddings(Call& call) {
     }
     if (tokens.empty()) return bad_field("input", "expected texts that are not empty");
     n_tokens += tokens.size();
+    if (call.exchange->closed()) return std::nullopt;
     ASSIGN_OR_RETURN(std::vector<float> vector, model.embed(tokens));
     vector.resize(static_cast<size_t>(n_dimensions));
     double sum = 0;

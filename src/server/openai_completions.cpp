@@ -11,24 +11,31 @@
 namespace ruvltra {
 namespace {
 
+constexpr size_t kMaxScores = 1'000'000;  // of prompts' tokens, all of them in memory at once
+
 struct CompletionOrder : Order {
   int n_logprobs = -1;  // -1: none asked
   bool echo = false;
   bool only_echo = false;  // max_tokens 0
   std::vector<std::vector<TokenId>> prompts;
   std::vector<std::vector<Sampled>> prompt_scores;  // with echo and logprobs
+  uint64_t scored_generation = 0;                   // of the adapter they are made with
 };
 
-// {tokens, token_logprobs, top_logprobs, text_offset}
+// {tokens, token_logprobs, top_logprobs, text_offset}; offsets in characters, the first at `offset`.
 class LogprobTable {
  public:
-  LogprobTable(const MediumModel& model, int n_top) : model_(model), n_top_(n_top) {}
+  LogprobTable(const MediumModel& model, int n_top, size_t offset = 0)
+      : model_(model), n_top_(n_top), offset_(offset) {}
   // A token with what is known about it: the first of a prompt has nothing before it.
   void add(TokenId token, const Sampled* score) {
     const std::string text = token_text(model_, token);
     tokens_.push_back(text);
     offsets_.push_back(offset_);
-    offset_ += text.size();
+    // A character begins with the byte that is not a continuation, in whichever token that is.
+    const std::string_view bytes = model_.token_bytes(token);
+    offset_ += static_cast<size_t>(
+        std::count_if(bytes.begin(), bytes.end(), [](char c) { return (c & 0xC0) != 0x80; }));
     if (score == nullptr) {
       values_.push_back(nullptr);
       tops_.push_back(nullptr);
@@ -40,6 +47,7 @@ class LogprobTable {
       top[token_text(model_, score->top[i].token)] = score->top[i].logprob;
     tops_.push_back(n_top_ > 0 ? std::move(top) : Json());
   }
+  size_t offset() const { return offset_; }
   Json json() const {
     return {
         {"tokens", tokens_}, {"token_logprobs", values_}, {"top_logprobs", tops_}, {"text_offset", offsets_}};
@@ -48,7 +56,7 @@ class LogprobTable {
  private:
   const MediumModel& model_;
   const int n_top_;
-  size_t offset_ = 0;
+  size_t offset_;
   Json tokens_ = Json::array(), values_ = Json::array(), tops_ = Json::array(), offsets_ = Json::array();
 };
 
@@ -69,6 +77,7 @@ class CompletionPresenter final : public Presenter {
   }
 
   void set_id(RequestId id) {
+    offsets_.assign(order_.prompts.size() * static_cast<size_t>(order_.params.n), 0);
     id_ = service_.response_id("cmpl-", id);
     created_ = unix_seconds();
   }
@@ -88,8 +97,9 @@ class CompletionPresenter final : public Presenter {
   std::string piece(size_t choice, const Event& event) override {
     std::string logprobs = "null";
     if (order_.n_logprobs >= 0 && event.token) {
-      LogprobTable table(model(), order_.n_logprobs);
+      LogprobTable table(model(), order_.n_logprobs, offsets_[choice]);
       table.add(event.token->token, &*event.token);
+      offsets_[choice] = table.offset();
       logprobs = to_json(table.json());
     }
     std::string out;
@@ -140,6 +150,9 @@ class CompletionPresenter final : public Presenter {
   // The prompts and what the model makes of them, without a single token drawn.
   HttpResponse only_prompts() {
     set_id(0);
+    Generation scored;
+    scored.adapter_generation = order_.scored_generation;
+    fingerprint_ = fingerprint(model(), scored);
     Usage usage;
     Json choices = Json::array();
     for (size_t i = 0; i < order_.prompts.size(); ++i) {
@@ -194,6 +207,7 @@ class CompletionPresenter final : public Presenter {
   std::string id_, fingerprint_, head_;
   int64_t created_ = 0;
   Json about_;
+  std::vector<size_t> offsets_;  // of the next token in a streamed choice
 };
 
 // A string, token ids, or an array of either.
@@ -226,6 +240,9 @@ Result<std::vector<std::vector<TokenId>>> read_prompts(MediumModel& model, const
   return prompts;
 }
 
+// Once the prompts are scored, if they must be.
+Handled complete(Call& call, CompletionOrder order);
+
 }  // namespace
 
 Handled completions(Call& call) {
@@ -242,13 +259,30 @@ Handled completions(Call& call) {
   ASSIGN_OR_RETURN(order.prompts, read_prompts(call.model(), body));
   if (order.echo && order.n_logprobs >= 0) {
     if (order.stream) return bad_field("logprobs", "expected no stream beside echo and logprobs");
+    size_t n_scores = 0;
+    for (const auto& prompt : order.prompts) n_scores += prompt.size();
+    n_scores *= static_cast<size_t>(order.params.n) * static_cast<size_t>(order.n_logprobs + 1);
+    if (n_scores > kMaxScores)
+      return bad_field("logprobs", "expected at most {} in one answer, found {}", kMaxScores, n_scores);
     std::optional<Scope> learned = Scope{order.treatment.tenant, order.treatment.session};
     if (order.adapter == 0) learned.reset();
-    for (const auto& prompt : order.prompts) {
-      ASSIGN_OR_RETURN(auto scores, call.model().score(prompt, order.n_logprobs, learned));
-      order.prompt_scores.push_back(std::move(scores));
-    }
+    if (const Sona* sona = call.service.sona(); sona != nullptr && learned)
+      order.scored_generation = sona->live(*learned).number;
+    return later(call, [order = std::move(order), learned](Call& held) mutable -> Handled {
+      for (const auto& prompt : order.prompts) {
+        if (held.exchange->closed()) return std::nullopt;
+        ASSIGN_OR_RETURN(auto scores, held.model().score(prompt, order.n_logprobs, learned));
+        order.prompt_scores.push_back(std::move(scores));
+      }
+      return complete(held, std::move(order));
+    });
   }
+  return complete(call, std::move(order));
+}
+
+namespace {
+
+Handled complete(Call& call, CompletionOrder order) {
   if (order.only_echo) {
     if (order.stream) return bad_field("max_tokens", "expected at least 1 in a stream");
     return CompletionPresenter(call.service, std::move(order)).only_prompts();
@@ -270,5 +304,7 @@ Handled completions(Call& call) {
   job.preview = preview_of(job.requests[0].treatment.task);
   return answer(call, std::move(job), std::make_unique<CompletionPresenter>(call.service, std::move(order)));
 }
+
+}  // namespace
 
 }  // namespace ruvltra

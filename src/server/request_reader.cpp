@@ -1,8 +1,10 @@
 #include "server/request_reader.h"
 
 #include <algorithm>
+#include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
+#include <charconv>
+#include <iterator>
 #include <optional>
 
 #include "base/json.h"
@@ -13,6 +15,9 @@ namespace {
 namespace asio = boost::asio;
 namespace beast = boost::beast;
 namespace http = boost::beast::http;
+
+constexpr size_t kMaxChunkLine = 1 << 10;     // of a chunk's size and extensions, its end included
+constexpr size_t kMaxTrailerBytes = 8 << 10;  // all of them
 
 char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
@@ -37,17 +42,42 @@ constexpr bool is_token_char(char c) {
          std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
 }
 
-// Bytes that no head may hold: every CR is before a LF, every LF after a CR, and there are no other controls
-// but tabs.
-bool has_stray_control(std::string_view head) {
-  for (size_t i = 0; i < head.size(); ++i) {
-    const auto c = static_cast<unsigned char>(head[i]);
-    if (c == '\r'   ? i + 1 < head.size() && head[i + 1] != '\n'
-        : c == '\n' ? i == 0 || head[i - 1] != '\r'
-                    : (c < 0x20 && c != '\t') || c == 0x7f)
-      return true;
+// What a piece of a head comes to, as soon as that can be told.
+struct Look {
+  enum { kMore, kFound, kStray, kLong } what;
+  size_t n = 0;  // bytes up to the mark, the mark included
+};
+
+// Looks for a mark of CRs and LFs within `max_bytes`. Stray is a byte that no head may hold before it: a CR
+// that is not before a LF, a LF that is not after a CR, any other control but tabs. The first `n_checked`
+// bytes hold none.
+Look look_for(std::string_view mark, std::string_view in, size_t max_bytes, size_t n_checked = 0) {
+  const size_t at = in.find(mark);
+  const std::string_view seen = in.substr(0, at == std::string_view::npos ? max_bytes : at + mark.size());
+  for (size_t i = n_checked; i < seen.size() && i < max_bytes; ++i) {
+    const auto c = static_cast<unsigned char>(seen[i]);
+    const bool after_cr = i > 0 && seen[i - 1] == '\r';
+    if (after_cr != (c == '\n') || (c < 0x20 && c != '\t' && c != '\r' && c != '\n') || c == 0x7f)
+      return {Look::kStray};
   }
-  return false;
+  if (at == std::string_view::npos) return {in.size() < max_bytes ? Look::kMore : Look::kLong};
+  return seen.size() <= max_bytes ? Look{Look::kFound, seen.size()} : Look{Look::kLong};
+}
+
+// Fields that say how a request is read or who sends it: they come before the body, or not at all.
+bool belongs_before_body(std::string_view name) {
+  constexpr std::string_view kNames[] = {"content-length", "transfer-encoding", "host", "authorization",
+                                         "x-api-key"};
+  return std::any_of(std::begin(kNames), std::end(kNames),
+                     [&](std::string_view one) { return same_name(one, name); });
+}
+
+std::string_view name_of(std::string_view field) {
+  const size_t colon = field.find(':');
+  const std::string_view name = field.substr(0, colon);
+  const bool is_name =
+      colon != std::string_view::npos && std::all_of(name.begin(), name.end(), is_token_char);
+  return is_name ? name : std::string_view();
 }
 
 // What is wrong with a complete head (request line, fields, the empty line).
@@ -55,8 +85,6 @@ std::optional<Objection> objection_to(std::string_view head, const HttpLimits& l
   size_t n_fields = 0, n_lengths = 0, n_encodings = 0, n_hosts = 0;
   const size_t line_end = head.find("\r\n");
   const std::string_view line = head.substr(0, line_end);
-  if (line.size() > limits.max_request_line)
-    return Objection{414, "request line: longer than the limit", "request_line_too_long"};
   if (!line.ends_with(" HTTP/1.1") && !line.ends_with(" HTTP/1.0"))
     return Objection{line.find(" HTTP/") == std::string_view::npos ? 400 : 505,
                      "request line: expected METHOD TARGET HTTP/1.1", "bad_request_line"};
@@ -65,12 +93,9 @@ std::optional<Objection> objection_to(std::string_view head, const HttpLimits& l
     const std::string_view field = head.substr(at, end - at);
     at = end + 2;
     if (++n_fields > limits.max_fields) return Objection{431, "headers: too many fields", "too_many_headers"};
-    const size_t colon = field.find(':');
-    const std::string_view name = field.substr(0, colon);
-    if (colon == std::string_view::npos || name.empty() ||
-        !std::all_of(name.begin(), name.end(), is_token_char))
-      return Objection{400, "headers: expected NAME: VALUE on every line", "bad_header"};
-    const std::string_view value = trimmed(field.substr(colon + 1));
+    const std::string_view name = name_of(field);
+    if (name.empty()) return Objection{400, "headers: expected NAME: VALUE on every line", "bad_header"};
+    const std::string_view value = trimmed(field.substr(name.size() + 1));
     if (same_name(name, "content-length")) {
       ++n_lengths;
       if (value.empty() || value.size() > 15 ||
@@ -150,16 +175,12 @@ HttpResponse error_response(int status, std::string_view message, std::string_vi
                              {"code", or_null(code)}}}})};
 }
 
-struct RequestReader::Parser : http::request_parser<http::string_body> {};
-
-RequestReader::RequestReader(const HttpLimits& limits) : limits_(limits) {}
-RequestReader::~RequestReader() = default;
-
 void RequestReader::next() {
   state_ = State::kBetween;
-  parser_.reset();
+  n_checked_ = n_trailers_ = n_trailer_bytes_ = 0;
+  n_left_ = 0;
   request_ = {};
-  keep_alive_ = http_1_0_ = wants_continue_ = false;
+  keep_alive_ = http_1_0_ = wants_continue_ = chunked_ = false;
 }
 
 RequestReader::Step RequestReader::refuse(int status, std::string_view message, std::string_view code) {
@@ -169,51 +190,45 @@ RequestReader::Step RequestReader::refuse(int status, std::string_view message, 
 }
 
 RequestReader::Step RequestReader::feed(std::string& in) {
-  switch (state_) {
-    case State::kBetween:
-      if (in.starts_with("\r\n")) in.erase(0, 2);  // RFC 9112 2.2: one empty line before a request
-      if (in.empty()) return Step::kNeedsMore;
-      state_ = State::kHead;
-      [[fallthrough]];
-    case State::kHead:
-      return read_head(in);
-    case State::kBody:
-      return read_body(in);
-    case State::kDone:
-      break;
+  if (state_ == State::kDone) return Step::kNeedsMore;
+  if (state_ == State::kBetween) {
+    // RFC 9112 2.2: empty lines before a request are skipped.
+    size_t n_skipped = 0;
+    while (in.compare(n_skipped, 2, "\r\n") == 0) n_skipped += 2;
+    in.erase(0, n_skipped);
+    if (in.empty() || in == "\r") return Step::kNeedsMore;
+    state_ = State::kHead;
   }
-  return Step::kNeedsMore;
+  return state_ == State::kHead ? read_head(in) : read_body(in);
 }
 
 RequestReader::Step RequestReader::read_head(std::string& in) {
-  const size_t end = in.find("\r\n\r\n");
-  const std::string_view seen(in.data(), end == std::string::npos ? in.size() : end + 4);
-  if (has_stray_control(seen))
-    return refuse(400, "head: a control character, or a bare CR or LF", "bad_head");
-  if (end == std::string::npos) {
-    if (in.size() > limits_.max_request_line && in.find("\r\n") == std::string::npos)
-      return refuse(414, "request line: longer than the limit", "request_line_too_long");
-    if (in.size() > limits_.max_head)
-      return refuse(431, "headers: larger than the limit", "headers_too_large");
-    return Step::kNeedsMore;
-  }
-  if (seen.size() > limits_.max_head)
-    return refuse(431, "headers: larger than the limit", "headers_too_large");
+  const auto stray = [&] { return refuse(400, "head: a control character, or a bare CR or LF", "bad_head"); };
+  // The line first: what is wrong first decides, however much has come.
+  const Look line = look_for("\r\n", in, limits_.max_request_line + 2, n_checked_);
+  if (line.what == Look::kStray) return stray();
+  if (line.what == Look::kLong)
+    return refuse(414, "request line: longer than the limit", "request_line_too_long");
+  const Look whole = look_for("\r\n\r\n", in, limits_.max_head, n_checked_);
+  if (whole.what == Look::kStray) return stray();
+  if (whole.what == Look::kLong) return refuse(431, "headers: larger than the limit", "headers_too_large");
+  n_checked_ = in.size();
+  if (whole.what == Look::kMore) return Step::kNeedsMore;
+
+  const std::string_view seen(in.data(), whole.n);
   if (const auto objection = objection_to(seen, limits_))
     return refuse(objection->status, objection->message, objection->code);
-
-  parser_ = std::make_unique<Parser>();
-  parser_->header_limit(static_cast<uint32_t>(limits_.max_head));
-  parser_->body_limit(limits_.max_body);
-  parser_->eager(false);
+  http::request_parser<http::empty_body> parser;
+  parser.header_limit(static_cast<uint32_t>(limits_.max_head));
+  parser.body_limit(limits_.max_body);
+  parser.eager(false);
   beast::error_code error;
-  parser_->put(asio::const_buffer(seen.data(), seen.size()), error);
-  if (error || !parser_->is_header_done())
+  parser.put(asio::const_buffer(seen.data(), seen.size()), error);
+  if (error || !parser.is_header_done())
     return refuse(400, "head: " + (error ? error.message() : std::string("incomplete")), "bad_head");
-  in.erase(0, seen.size());
-  parser_->eager(true);
+  in.erase(0, whole.n);
 
-  const auto& head = parser_->get();
+  const auto& head = parser.get();
   const std::string_view target(head.target().data(), head.target().size());
   const size_t question = target.find('?');
   request_.method = std::string(head.method_string());
@@ -223,31 +238,83 @@ RequestReader::Step RequestReader::read_head(std::string& in) {
     return refuse(400, "request line: expected a target that begins with /", "bad_target");
   for (const auto& field : head)
     request_.headers.push_back({std::string(field.name_string()), std::string(field.value())});
-  keep_alive_ = parser_->keep_alive();
+  keep_alive_ = parser.keep_alive();
   http_1_0_ = head.version() < 11;
+  chunked_ = parser.chunked();
+  n_left_ = parser.content_length().value_or(0);
   wants_continue_ = same_name(request_.header("expect"), "100-continue");
   if (!wants_continue_ && !request_.header("expect").empty())
     return refuse(417, "Expect: expected 100-continue", "bad_expect");
-  state_ = State::kBody;
+  state_ = chunked_ ? State::kChunkSize : State::kBody;
   return Step::kHead;
 }
 
 RequestReader::Step RequestReader::read_body(std::string& in) {
-  while (!parser_->is_done()) {
-    if (in.empty()) return Step::kNeedsMore;
-    beast::error_code error;
-    const size_t n = parser_->put(asio::const_buffer(in.data(), in.size()), error);
-    in.erase(0, n);
-    if (error == http::error::need_more || (!error && n == 0)) {
-      // Only the line before a chunk can ask for more than it takes.
-      if (in.size() > limits_.max_request_line) return refuse(400, "chunk: no end of its line", "bad_chunk");
-      return Step::kNeedsMore;
-    }
-    if (error == http::error::body_limit) return refuse(413, "body: larger than the limit", "body_too_large");
-    if (error) return refuse(400, "body: " + error.message(), "bad_body");
+  std::string_view rest = in;
+  Step step = Step::kComplete;
+  while (state_ != State::kDone && step == Step::kComplete) step = read_part(rest);
+  in.erase(0, in.size() - rest.size());
+  return step;
+}
+
+RequestReader::Step RequestReader::read_part(std::string_view& rest) {
+  if (state_ == State::kChunkSize) return read_chunk_size(rest);
+  if (state_ == State::kTrailers) return read_trailer(rest);
+  if (state_ == State::kChunkEnd) {
+    constexpr std::string_view kEnd = "\r\n";
+    if (rest.substr(0, 2) != kEnd.substr(0, rest.size()))
+      return refuse(400, "chunk: expected its end after as many bytes as it said", "bad_chunk");
+    if (rest.size() < 2) return Step::kNeedsMore;
+    rest.remove_prefix(2);
+    state_ = State::kChunkSize;
+    return Step::kComplete;
   }
-  request_.body = std::move(parser_->get().body());
-  state_ = State::kDone;
+  const auto n = static_cast<size_t>(std::min<uint64_t>(n_left_, rest.size()));
+  request_.body.append(rest.substr(0, n));
+  rest.remove_prefix(n);
+  n_left_ -= n;
+  if (n_left_ > 0) return Step::kNeedsMore;
+  state_ = chunked_ ? State::kChunkEnd : State::kDone;
+  return Step::kComplete;
+}
+
+RequestReader::Step RequestReader::read_chunk_size(std::string_view& rest) {
+  const Look look = look_for("\r\n", rest, kMaxChunkLine);
+  if (look.what == Look::kMore) return Step::kNeedsMore;
+  const std::string_view line = rest.substr(0, std::max<size_t>(look.n, 2) - 2);
+  const size_t n_digits = std::min(line.find(';'), line.size());
+  uint64_t size = 0;
+  const auto [end, error] = std::from_chars(line.data(), line.data() + n_digits, size, 16);
+  if (look.what != Look::kFound || n_digits == 0 || n_digits > 16 || error != std::errc() ||
+      end != line.data() + n_digits)
+    return refuse(400, "chunk: expected a line with its size in hexadecimal digits", "bad_chunk");
+  if (size > limits_.max_body - request_.body.size())
+    return refuse(413, "body: larger than the limit", "body_too_large");
+  rest.remove_prefix(look.n);
+  n_left_ = size;
+  state_ = size == 0 ? State::kTrailers : State::kChunkData;
+  return Step::kComplete;
+}
+
+// They are checked and dropped.
+RequestReader::Step RequestReader::read_trailer(std::string_view& rest) {
+  const Look look = look_for("\r\n", rest, kMaxTrailerBytes - n_trailer_bytes_);
+  if (look.what == Look::kMore) return Step::kNeedsMore;
+  if (look.what == Look::kLong || n_trailers_ > limits_.max_fields)
+    return refuse(431, "trailers: larger than the limit", "headers_too_large");
+  if (look.what == Look::kStray) return refuse(400, "trailers: a control character", "bad_trailer");
+  const std::string_view line = rest.substr(0, look.n - 2);
+  rest.remove_prefix(look.n);
+  n_trailer_bytes_ += look.n;
+  ++n_trailers_;
+  if (line.empty()) {
+    state_ = State::kDone;
+    return Step::kComplete;
+  }
+  const std::string_view name = name_of(line);
+  if (name.empty() || belongs_before_body(name))
+    return refuse(400, "trailers: expected NAME: VALUE on every line, and nothing about the body",
+                  "bad_trailer");
   return Step::kComplete;
 }
 

@@ -12,6 +12,7 @@ namespace {
 using Guard = Route::Guard;
 using Needs = Route::Needs;
 using Shape = ErrorShape;
+using Takes = Route::Takes;
 
 constexpr Route kRoutes[] = {
     {"GET", "/health", Guard::kOpen, Needs::kNothing, Shape::kOpenAi, health,
@@ -25,7 +26,8 @@ constexpr Route kRoutes[] = {
      "OpenAI chat"},
     {"POST", "/v1/completions", Guard::kKey, Needs::kModel, Shape::kOpenAi, completions,
      "OpenAI completions"},
-    {"POST", "/v1/embeddings", Guard::kKey, Needs::kModel, Shape::kOpenAi, embeddings, "OpenAI embeddings"},
+    {"POST", "/v1/embeddings", Guard::kKey, Needs::kModel, Shape::kOpenAi, embeddings, "OpenAI embeddings",
+     Takes::kLong},
     {"GET", "/v1/models", Guard::kKey, Needs::kModel, Shape::kOpenAi, list_models,
      "Names the model answers to"},
     {"GET", "/v1/models/{id}", Guard::kKey, Needs::kModel, Shape::kOpenAi, show_model, "One of them"},
@@ -83,9 +85,10 @@ constexpr Route kRoutes[] = {
      anthropic_count_tokens, "Tokens of such a request"},
     {"POST", "/api/chat", Guard::kKey, Needs::kModel, Shape::kText, ollama_chat, "Ollama chat"},
     {"POST", "/api/generate", Guard::kKey, Needs::kModel, Shape::kText, ollama_generate, "Ollama generate"},
-    {"POST", "/api/embed", Guard::kKey, Needs::kModel, Shape::kText, ollama_embed, "Ollama embeddings"},
+    {"POST", "/api/embed", Guard::kKey, Needs::kModel, Shape::kText, ollama_embed, "Ollama embeddings",
+     Takes::kLong},
     {"POST", "/api/embeddings", Guard::kKey, Needs::kModel, Shape::kText, ollama_embeddings,
-     "Ollama embeddings, the older form"},
+     "Ollama embeddings, the older form", Takes::kLong},
     {"GET", "/api/tags", Guard::kKey, Needs::kModel, Shape::kText, ollama_tags, "The model, as a list"},
     {"POST", "/api/show", Guard::kKey, Needs::kModel, Shape::kText, ollama_show, "About the model"},
     {"GET", "/api/ps", Guard::kKey, Needs::kModel, Shape::kText, ollama_ps, "The model, as loaded"},

@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/record_id.h"
 #include "server/fields.h"
+#include "server/mcp.h"
 
 namespace ruvltra {
 namespace {
@@ -97,7 +98,7 @@ std::string error_document(int status, std::string_view message, std::string_vie
 
 int http_status(const Error& error) {
   const std::string_view id = error.id;
-  if (id == "learning.not_found" || id == "request.not_found" || id == "model_not_found") return 404;
+  if (id == "learning.not_found" || id == "store.not_found" || id == "request.not_found" || id == "model_not_found") return 404;
   if (id == "store.conflict" || id == "generation_conflict") return 409;
   if (id == "store.full" || id == "store.disk_full") return 507;
   if (id == "request.forbidden") return 403;
@@ -139,12 +140,14 @@ HttpResponse to_response(const Error& error, ErrorShape shape) {
 }
 
 Service::Service(ServiceOptions options)
-    : options_(std::move(options)), nonce_([] {
+    : options_(std::move(options)),
+      nonce_([] {
         uint64_t nonce = 0;
         const RecordId id = new_record_id();
         for (size_t i = 8; i < 12; ++i) nonce = nonce << 8 | id.bytes[i];
         return nonce;
-      }()) {}
+      }()),
+      mcp_calls_(std::make_unique<McpCalls>()) {}
 
 Service::~Service() = default;
 
@@ -246,10 +249,21 @@ RequestId Service::request_of(std::string_view response_id) const {
   return id;
 }
 
+// For pages of --cors-origin: that they may read the answer, a refusal as well.
+std::vector<HttpHeader> Service::cors_headers(const HttpRequest& request) const {
+  const std::string origin(request.header("origin"));
+  const auto& listed = options_.cors_origins;
+  if (origin.empty() || std::find(listed.begin(), listed.end(), origin) == listed.end()) return {};
+  return {{"Access-Control-Allow-Origin", origin},
+          {"Access-Control-Expose-Headers", "X-Request-Id, Retry-After, Mcp-Session-Id"},
+          {"Vary", "Origin"}};
+}
+
 bool Service::screen(const HttpRequest& head, HttpResponse& refusal) {
   const ErrorShape shape = shape_of(head.path);
   const auto refuse = [&](int status, std::string_view message, std::string_view code,
                           std::vector<HttpHeader> headers = {}) {
+    for (HttpHeader& header : cors_headers(head)) headers.push_back(std::move(header));
     refusal = {.status = status,
                .body = error_document(status, message, code, "", shape),
                .headers = std::move(headers)};
@@ -279,11 +293,7 @@ bool Service::screen(const HttpRequest& head, HttpResponse& refusal) {
 
 void Service::handle(std::shared_ptr<Exchange> exchange) {
   const HttpRequest& request = exchange->request();
-  std::vector<HttpHeader> cors;
-  const std::string origin(request.header("origin"));
-  if (!origin.empty() && std::find(options_.cors_origins.begin(), options_.cors_origins.end(), origin) !=
-                             options_.cors_origins.end())
-    cors = {{"Access-Control-Allow-Origin", origin}, {"Vary", "Origin"}};
+  std::vector<HttpHeader> cors = cors_headers(request);
   Found found = find_route(request);
   if (request.method == "OPTIONS") {
     const std::string allowed = found.allowed.empty() ? "OPTIONS" : found.allowed + ", OPTIONS";
@@ -291,7 +301,10 @@ void Service::handle(std::shared_ptr<Exchange> exchange) {
     if (!cors.empty()) {
       headers.insert(headers.end(), cors.begin(), cors.end());
       headers.push_back({"Access-Control-Allow-Methods", allowed});
-      headers.push_back({"Access-Control-Allow-Headers", "Authorization, Content-Type, X-Api-Key"});
+      // Clients name their versions and more in headers of their own.
+      const std::string_view asked = request.header("access-control-request-headers");
+      headers.push_back({"Access-Control-Allow-Headers",
+                         std::string(asked.empty() ? "Authorization, Content-Type, X-Api-Key" : asked)});
       headers.push_back({"Access-Control-Max-Age", "600"});
     }
     return exchange->respond({.status = 204, .headers = std::move(headers)});
@@ -324,18 +337,30 @@ void Service::handle(std::shared_ptr<Exchange> exchange) {
                      why.empty() ? "the learning system is starting" : "the learning system did not start",
                      why.empty() ? "learning_loading" : "learning_failed");
   }
-  Handled handled = route.handle(call);
+  const bool computes = route.needs == Route::Needs::kSona || route.takes == Route::Takes::kLong;
+  finish(call, computes ? later(call, route.handle) : route.handle(call));
+}
+
+void Service::finish(const Call& call, Handled handled) {
   if (!handled) {
-    HttpResponse response = to_response(handled.error(), route.shape);
+    HttpResponse response = to_response(handled.error(), call.shape);
     if (response.status == 429 || response.status == 503 || response.status == 529) {
       measures_.rejected(handled.error().id);
       const double seconds = std::clamp(measures_.mean_answer_seconds(), 1.0, 60.0);
       response.headers.push_back({"Retry-After", std::to_string(static_cast<int>(seconds + 0.999))});
     }
-    exchange->respond(std::move(response));
+    call.exchange->respond(std::move(response));
   } else if (*handled) {
-    exchange->respond(std::move(**handled));
+    call.exchange->respond(std::move(**handled));
   }
+}
+
+Handled later(Call& call, std::function<Handled(Call& call)> rest) {
+  RETURN_IF_ERROR(call.service.blocking().post([call, rest = std::move(rest)]() mutable {
+    if (call.exchange->closed()) return;  // nobody waits for it any more
+    call.service.finish(call, rest(call));
+  }));
+  return std::nullopt;
 }
 
 void Service::tally(const HttpRequest& request, int status) {

@@ -64,6 +64,9 @@ struct Running {
   std::function<void()> cancel = {};
 };
 
+class McpCalls;
+struct Call;
+
 class Service {
  public:
   explicit Service(ServiceOptions options);
@@ -88,8 +91,11 @@ class Service {
   // Answers, now or later.
   void handle(std::shared_ptr<Exchange> exchange);
   void tally(const HttpRequest& request, int status);
+  // Answers with what a handler returned; nothing if it answers by itself.
+  void finish(const Call& call, Result<std::optional<HttpResponse>> handled);
 
   OpenTrajectories& open_trajectories() { return open_trajectories_; }
+  McpCalls& mcp_calls() { return *mcp_calls_; }
   Workers& blocking() { return blocking_; }  // for handlers that wait long
   Jobs& jobs() { return jobs_; }
   Json jobs_json(const std::string& tenant) const { return jobs_.list(tenant); }
@@ -119,6 +125,8 @@ class Service {
   }
 
  private:
+  std::vector<HttpHeader> cors_headers(const HttpRequest& request) const;
+
   const ServiceOptions options_;
   const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   const uint64_t nonce_;  // of this process, so that ids of an earlier one are not taken for its own
@@ -130,6 +138,7 @@ class Service {
   std::atomic<const HttpServer*> http_ = nullptr;
   Measures measures_;
   OpenTrajectories open_trajectories_;
+  const std::unique_ptr<McpCalls> mcp_calls_;
   mutable std::mutex mutex_;  // of what follows
   std::string sona_failure_;
   std::vector<std::shared_ptr<Running>> running_;
@@ -168,7 +177,13 @@ struct Route {
   ErrorShape shape = ErrorShape::kOpenAi;
   Handled (*handle)(Call& call) = nullptr;
   std::string_view summary;  // for docs and the OpenAPI file
+  // What computes or writes before it answers runs where it keeps nobody else waiting.
+  enum class Takes { kMoment, kLong } takes = Takes::kMoment;
 };
+
+// Runs the rest of a handler on the threads for work that takes long, and answers with what it returns.
+// Error: server.busy.
+Handled later(Call& call, std::function<Handled(Call& call)> rest);
 
 // All of them. GET answers HEAD as well.
 std::span<const Route> routes();

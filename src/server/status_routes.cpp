@@ -170,21 +170,18 @@ Handled ready(Call& call) {
 Handled metrics(Call& call) {
   Service& service = call.service;
   std::vector<Measures::Gauge> gauges;
-  const auto gauge = [&](std::string_view name, std::string_view help, auto value, std::string label = {},
-                         std::string label_value = {}) {
-    gauges.push_back(
-        {name, help, static_cast<double>(value), false, std::move(label), std::move(label_value)});
+  using Labels = std::vector<std::pair<std::string, std::string>>;
+  const auto gauge = [&](std::string_view name, std::string_view help, auto value, Labels labels = {}) {
+    gauges.push_back({name, help, static_cast<double>(value), false, std::move(labels)});
   };
-  const auto counter = [&](std::string_view name, std::string_view help, auto value, std::string label = {},
-                           std::string label_value = {}) {
-    gauges.push_back(
-        {name, help, static_cast<double>(value), true, std::move(label), std::move(label_value)});
+  const auto counter = [&](std::string_view name, std::string_view help, auto value, Labels labels = {}) {
+    gauges.push_back({name, help, static_cast<double>(value), true, std::move(labels)});
   };
-  gauge("build_info", "Always 1", 1, "version", RUVLTRA_VERSION);
-  gauge("memory_bytes", "Memory in use", resident_bytes(), "kind", "resident");
+  gauge("build_info", "Always 1", 1, {{"version", RUVLTRA_VERSION}});
+  gauge("memory_bytes", "Memory in use", resident_bytes(), {{"kind", "resident"}});
   if (MediumModel* model = service.model()) {
     const EngineStats stats = model->engine().stats();
-    gauge("memory_bytes", "Memory in use", stats.n_pages * stats.page_bytes, "kind", "kv_cache");
+    gauge("memory_bytes", "Memory in use", stats.n_pages * stats.page_bytes, {{"kind", "kv_cache"}});
     gauge("num_requests_running", "Requests being answered", stats.n_running);
     gauge("num_requests_waiting", "Requests in the queue", stats.n_queued);
     gauge("kv_cache_usage_perc", "Share of the KV pages in use, 0 to 1",
@@ -202,8 +199,9 @@ Handled metrics(Call& call) {
     counter("spec_decode_num_accepted_tokens_total", "Proposals that came true", spec.n_accepted);
     for (size_t i = 0; i < spec.n_accepted_at.size(); ++i)
       counter("spec_decode_num_accepted_tokens_per_pos_total", "Proposals that came true, by place",
-              spec.n_accepted_at[i], "position", std::to_string(i));
-    gauge("cache_config_info", "KV cache", 1, "num_blocks", std::to_string(stats.n_pages));
+              spec.n_accepted_at[i], {{"position", std::to_string(i)}});
+    gauge("cache_config_info", "KV cache", 1,
+          {{"block_size", std::to_string(kPageTokens)}, {"num_blocks", std::to_string(stats.n_pages)}});
   }
   counter("client_disconnects_total", "Clients that went away before the end",
           service.http_stats().n_disconnects);
@@ -216,7 +214,7 @@ Handled metrics(Call& call) {
               status.adapters.live.begin(), status.adapters.live.end(), uint64_t{0},
               [](uint64_t most, const GenerationInfo& live) { return std::max(most, live.number); }));
     for (const auto& [result, n] : status.adapters.counters)
-      counter("sona_updates_total", "What became of the learner's work", n, "result", result);
+      counter("sona_updates_total", "What became of the learner's work", n, {{"result", result}});
     if (!status.adapters.reports.empty()) {
       const LearningReport& last = status.adapters.reports.front();
       gauge("sona_delta_nll", "NLL after less before, of the last attempt, nat per held-out token",

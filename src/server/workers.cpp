@@ -1,5 +1,6 @@
 #include "server/workers.h"
 
+#include <exception>
 #include <utility>
 
 #include "base/fail.h"
@@ -34,10 +35,15 @@ void Workers::run() {
   while (true) {
     changed_.wait(lock, [&] { return stop_ || !waiting_.empty(); });
     if (stop_) return;
-    const auto work = std::move(waiting_.front());
+    auto work = std::move(waiting_.front());
     waiting_.pop_front();
     lock.unlock();
-    work();
+    // What throws (no memory is left) loses its own work, which says so when it is dropped.
+    try {
+      work();
+    } catch (const std::exception&) {  // NOLINT(bugprone-empty-catch)
+    }
+    work = nullptr;  // what it held goes without the lock
     lock.lock();
   }
 }

@@ -14,7 +14,7 @@ constexpr double kFisherMemory = 0.95;
 
 }  // namespace
 
-Ewc::Ewc(size_t n, double lambda) : lambda_(lambda), anchor_(n, 0), total_(n, 0), run_(n, 0) {}
+Ewc::Ewc(size_t n, double lambda) : lambda_(lambda), anchor_(n, 0), total_(n, 0), slope_(n, 0), run_(n, 0) {}
 
 void Ewc::observe(std::span<const double> fisher_batch) {
   CHECK(fisher_batch.size() == run_.size());
@@ -39,6 +39,15 @@ void Ewc::boundary(std::span<const float> live) {
   has_anchor_ = true;
 }
 
+void Ewc::boundary(std::span<const float> live, std::span<const double> gradient) {
+  CHECK(live.size() == run_.size() && gradient.size() == run_.size());
+  for (size_t i = 0; i < slope_.size(); ++i) {
+    const double moved = has_anchor_ ? double{live[i]} - double{anchor_[i]} : 0;
+    slope_[i] = kFisherMemory * (slope_[i] + total_[i] * moved) + gradient[i];
+  }
+  boundary(live);
+}
+
 double Ewc::kappa() const {
   if (n_batches_ == 0) return 0;
   return mean_of(run_) / (1 - std::pow(kFisherMemory, n_batches_));
@@ -57,6 +66,15 @@ std::vector<double> Ewc::curvature() const {
   const double scale = kEwcRho * lambda_ / kEwcLambdaUnit * kappa() / mean;
   for (size_t i = 0; i < a1.size(); ++i) a1[i] = scale * total_[i];
   return a1;
+}
+
+std::vector<double> Ewc::slope() const {
+  std::vector<double> g1(size(), 0);
+  const double mean = mean_of(total_);
+  if (!has_anchor_ || mean <= 0 || lambda_ <= 0) return g1;
+  const double scale = kEwcSlopeShare * kEwcRho * lambda_ / kEwcLambdaUnit * kappa() / mean;
+  for (size_t i = 0; i < g1.size(); ++i) g1[i] = scale * slope_[i];
+  return g1;
 }
 
 double Ewc::penalty(std::span<const float> parameters, std::span<const double> a1) const {
@@ -88,13 +106,16 @@ void Ewc::proximal_step(std::span<float> parameters, std::span<const double> gra
   }
 }
 
-Ewc::State Ewc::state() const { return {anchor_, total_, run_, n_batches_, has_anchor_}; }
+Ewc::State Ewc::state() const { return {anchor_, total_, run_, slope_, n_batches_, has_anchor_}; }
 
 void Ewc::restore(State state) {
   CHECK(state.anchor.size() == size() && state.total.size() == size() && state.run.size() == size());
+  CHECK(state.slope.empty() || state.slope.size() == size());
   anchor_ = std::move(state.anchor);
   total_ = std::move(state.total);
   run_ = std::move(state.run);
+  slope_ = std::move(state.slope);
+  slope_.resize(size(), 0);
   n_batches_ = state.n_batches;
   has_anchor_ = state.has_anchor;
 }

@@ -2,7 +2,13 @@
 // parameters; adapters and the router's head use it alike.
 //
 // Elastic weight consolidation (Kirkpatrick et al. 2017) with one running anchor (online EWC; Chaudhry et al.
-// 2018). The penalty is part of every step, as a proximal step that is stable for any lambda.
+// 2018). The penalty is part of every step, as a proximal step that is stable for any lambda. It stands for
+// the loss of the tasks before, expanded at B*:
+//
+//   rho kappa / mean(F*) (kEwcSlopeShare G* (B - B*) + 1/2 F* (B - B*)^2)
+//
+// EWC takes B* for a minimum, where the slope G* is 0. A fit that a bound ended is not in one: there the
+// slope says most of what is forgotten, and is kept as well.
 #pragma once
 
 #include <cstddef>
@@ -16,6 +22,11 @@ namespace ruvltra {
 inline constexpr size_t kFisherBatch = 64;
 // rho = kEwcRho x lambda / kEwcLambdaUnit: lambda 1000 lets the anchor curve 1.5 times as much as new data.
 inline constexpr double kEwcRho = 1.5;
+// The anchor's slope weighs half as much as its curvature: it pulls at every step, curvature only as far as
+// the parameters have moved. Two tasks whose gradients are of one length, within a bound on the parameters:
+// the second then counts as 1 and the first as 0.75, which keeps more than half of what would be forgotten
+// for less than a quarter of the gain, at any angle between them below 120 degrees.
+inline constexpr double kEwcSlopeShare = 0.5;
 inline constexpr double kEwcLambdaUnit = 1000;
 
 // *Thread safety*: none. Invariants: 1. All vectors have n values. 2. Importance is 0 everywhere before the
@@ -36,6 +47,10 @@ class Ewc {
   void restart();
   // F* <- 0.95 F* + F_run, B* <- live; F_run begins anew.
   void boundary(std::span<const float> live);
+  // The same where the fit to the tasks so far did not end in a minimum (it was bounded, or stopped early):
+  // `gradient` is that of their mean NLL at `live`, and is kept as the first-order term of the anchor,
+  // G* <- 0.95 (G* + F* (live - B*)) + gradient.
+  void boundary(std::span<const float> live, std::span<const double> gradient);
   bool has_anchor() const { return has_anchor_; }
 
   // kappa: mean Fisher of the current data, corrected for the short run of its average. 0 before the first
@@ -45,6 +60,8 @@ class Ewc {
   void current(std::span<double> out) const;
   // a1 = rho kappa F*/mean(F*): the curvature the anchor adds, per parameter.
   std::vector<double> curvature() const;
+  // g1 = kEwcSlopeShare rho kappa G*/mean(F*): the slope the anchor adds at B*, per parameter.
+  std::vector<double> slope() const;
   // Sum of a1/2 (B - B*)^2.
   double penalty(std::span<const float> parameters, std::span<const double> a1) const;
   // B <- (B - e g + e a1 B*) / (1 + e (a0 + a1)), elementwise. a0: curvature of a pull towards 0.
@@ -57,21 +74,22 @@ class Ewc {
   std::span<const float> anchor() const { return anchor_; }
   std::span<const double> importance() const { return total_; }  // F*, unnormalised
 
-  // State, for keeping it and for rows that come and go.
+  // State, for keeping it and for rows that come and go. An empty slope is one of zeros.
   struct State {
     std::vector<float> anchor;
-    std::vector<double> total, run;
+    std::vector<double> total, run, slope;
     uint32_t n_batches = 0;
     bool has_anchor = false;
   };
   State state() const;
-  // *Requires*: every vector has size() values.
+  // *Requires*: every vector but an empty slope has size() values.
   void restore(State state);
 
  private:
   double lambda_ = 0;
   std::vector<float> anchor_;  // B*
   std::vector<double> total_;  // F*
+  std::vector<double> slope_;  // G*
   std::vector<double> run_;    // F_run
   uint32_t n_batches_ = 0;
   bool has_anchor_ = false;

@@ -45,6 +45,24 @@ TEST(Ewc, BoundaryKeepsMostOfWhatWasImportant) {
   EXPECT_EQ(ewc.anchor()[0], 1);
 }
 
+// A fit that ended at a bound has a slope there. It is carried to the next anchor along the curvature.
+TEST(Ewc, TheSlopeAtTheAnchorIsKeptAndCarriedOn) {
+  Ewc ewc(2, 2000);
+  ewc.observe(std::vector<double>{1, 3});
+  ewc.boundary(std::vector<float>{5, 6}, std::vector<double>{0.5, -2});
+  ewc.observe(std::vector<double>{10, 20});
+  const auto first = ewc.slope();  // half of rho 3, kappa 15, 1 / mean(F*) = 1 / 2
+  EXPECT_NEAR(first[0], 0.5 * 3 * 15 / 2.0 * 0.5, 1e-9);
+  EXPECT_NEAR(first[1], 0.5 * 3 * 15 / 2.0 * -2, 1e-9);
+  ewc.boundary(std::vector<float>{6, 6}, std::vector<double>{1, 1});
+  const auto state = ewc.state();  // 0.95 (G* + F* (live - B*)) + gradient
+  EXPECT_NEAR(state.slope[0], 0.95 * (0.5 + 1 * 1) + 1, 1e-9);
+  EXPECT_NEAR(state.slope[1], 0.95 * -2 + 1, 1e-9);
+  ewc.observe(std::vector<double>{1, 1});
+  ewc.set_lambda(0);
+  EXPECT_EQ(ewc.slope(), (std::vector<double>{0, 0}));
+}
+
 // Where the steps end: the minimum of g-quadratic + a0/2 B^2 + a1/2 (B - B*)^2, for any step size.
 TEST(Ewc, ProximalStepsEndInTheClosedFormMinimum) {
   for (const double e : {0.01, 0.5, 0.9}) {

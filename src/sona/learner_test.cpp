@@ -224,7 +224,7 @@ TEST_F(LearnerTest, ABoundaryHoldsOnToWhatIsLive) {
   for (size_t i = 0; i < other.size(); ++i) other[i] += author[i];
   for (int i = 0; i < 100; ++i) first.push_back(language.text(65, random, author));
   for (int i = 0; i < 100; ++i) second.push_back(language.text(65, random, other));
-  std::vector<double> moved;
+  std::vector<double> forgotten;
   for (const double lambda : {0.0, 4000.0}) {
     TestLearner t(language, folder.path() / std::to_string(lambda), [&](LearnerOptions& options) {
       options.ewc_lambda = lambda;
@@ -237,9 +237,56 @@ TEST_F(LearnerTest, ABoundaryHoldsOnToWhatIsLive) {
     for (const auto& text : second) ASSERT_TRUE(t.learner->enqueue(t.signal("ann", text)));
     const LearnReport report = t.learn("ann");
     EXPECT_TRUE(report.accepted) << report.detail;
-    moved.push_back(report.update_norm);
+    ASSERT_EQ(report.forgetting.size(), 1u);
+    forgotten.push_back(report.forgetting[0].nat);
   }
-  EXPECT_LT(moved[1], 0.8 * moved[0]);
+  std::printf("forgotten: %.4f, %.4f nat\n", forgotten[0], forgotten[1]);
+  EXPECT_LT(forgotten[1], forgotten[0] - 0.01);
+}
+
+// What a task that is over loses is told with each publish, measured on text of it that was never trained on.
+TEST_F(LearnerTest, ForgettingIsToldForEachTask) {
+  auto other = language.world.normals(TestLanguage::kWidth, 0.4f);
+  for (size_t i = 0; i < other.size(); ++i) other[i] += author[i];
+  {
+    TestLearner t(language, folder.path());
+    // Nothing learned, nothing to forget.
+    t.teach("ann", 5, random, author, "s");
+    ASSERT_TRUE(t.learner->begin_task(ann, "first"));
+    EXPECT_EQ(t.count("boundaries_before_learning"), 1u);
+    EXPECT_EQ(t.count("boundaries"), 0u);
+    t.teach("ann", 100, random, author, "s");
+    const LearnReport first = t.learn("ann");
+    ASSERT_TRUE(first.accepted) << first.detail;
+    EXPECT_TRUE(first.forgetting.empty());
+    ASSERT_TRUE(t.learner->begin_task(ann, "second"));
+  }
+  // It outlives a restart.
+  TestLearner t(language, folder.path());
+  const auto before = t.learner->live(ann).adapter;
+  for (int i = 0; i < 150; ++i)
+    ASSERT_TRUE(t.learner->enqueue(t.signal("ann", language.text(65, random, other))));
+  const LearnReport second = t.learn("ann");
+  ASSERT_TRUE(second.accepted) << second.detail;
+  ASSERT_EQ(second.forgetting.size(), 1u);
+  EXPECT_EQ(second.forgetting[0].task, "first");
+  EXPECT_GE(second.forgetting[0].n_tokens, 512u);
+  EXPECT_NE(second.json().find("\"forgetting\":[{"), std::string::npos);
+  // As fresh texts of the first task have it, by the full softmax.
+  std::vector<std::vector<TokenId>> texts;
+  for (int i = 0; i < 100; ++i) texts.push_back(language.text(65, random, author));
+  const double lost = language.nll(*t.learner->live(ann).adapter, texts) - language.nll(*before, texts);
+  EXPECT_NEAR(second.forgetting[0].nat, lost, 0.05);
+  // Whose conversation it was may have it deleted.
+  const auto n_kept = [&] {
+    ScopeState state(ann, StateShape::of(*t.space), 1000, 16'384, 8'192);
+    const auto loaded = state.load(state_file(folder.path() / "state", ann));
+    EXPECT_TRUE(loaded) << loaded.error().message;
+    return state.kept.texts().size();
+  };
+  EXPECT_GT(n_kept(), 8u);
+  ASSERT_TRUE(t.learner->delete_data("ann", "s"));
+  EXPECT_EQ(n_kept(), 0u);
 }
 
 TEST_F(LearnerTest, RollbackGivesTheSameBytes) {

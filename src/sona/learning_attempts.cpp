@@ -12,7 +12,7 @@ namespace ruvltra {
 namespace {
 
 constexpr size_t kMaxReports = 64;
-constexpr int64_t kHourUs = int64_t{3600} * 1'000'000;
+constexpr int64_t kRateWindowUs = int64_t{3600} * 1'000'000;
 constexpr int kInstantSteps = 2;       // on each micro-batch
 constexpr size_t kMaxReplay = 2048;    // canary tokens of a full-batch fit
 constexpr size_t kMinValidation = 64;  // tokens that can tell one base anchor from another
@@ -105,6 +105,9 @@ std::string_view learn_loop_name(LearnLoop loop) {
 }
 
 std::string LearnReport::json() const {
+  Json tasks = Json::array();
+  for (const TaskForgetting& task : forgetting)
+    tasks.push_back({{"task", task.task}, {"nat", task.nat}, {"tokens", task.n_tokens}});
   return Json{{"loop", learn_loop_name(loop)},
               {"accepted", accepted},
               {"reason", reason},
@@ -119,8 +122,14 @@ std::string LearnReport::json() const {
               {"n0", n0},
               {"t", t},
               {"train_tokens", n_train_tokens},
-              {"held_out_tokens", n_held_out_tokens}}
+              {"held_out_tokens", n_held_out_tokens},
+              {"forgetting", tasks}}
       .dump();
+}
+
+// b must stay while the function does.
+KeptTasks::Nll LearningLoops::nll_at(std::span<const float> b) {
+  return [this, b](const Batch& batch) { return loss_->nll(batch, b); };
 }
 
 LearnReport LearningLoops::finish(LearnReport report) {
@@ -141,7 +150,8 @@ LearnReport LearningLoops::refuse(LearnReport report, std::string reason, std::s
 std::string LearningLoops::held_back(const ScopeState& state, ScopeState& tenant) const {
   const int64_t now = options_.clock_us();
   if (now < state.frozen_until_us || now < tenant.frozen_until_us) return "frozen";
-  while (!tenant.publishes.empty() && now - tenant.publishes.front() >= kHourUs) tenant.publishes.pop_front();
+  while (!tenant.publishes.empty() && now - tenant.publishes.front() >= kRateWindowUs)
+    tenant.publishes.pop_front();
   return tenant.publishes.size() >= options_.max_publishes_an_hour ? "G5 rate" : "";
 }
 
@@ -154,6 +164,7 @@ Result<void> LearningLoops::try_publish(ScopeState& state, ScopeState& tenant, u
     return {};
   }
   report.update_norm = distance(made.b(), live.b());
+  report.forgetting = state.kept.forgotten(nll_at(made.b()));
   report.hash = made.hash();
   GenerationRecord record;
   record.reason = learn_loop_name(report.loop);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <set>
 #include <system_error>
+#include <utility>
 
 #include "base/fail.h"
 
@@ -214,6 +215,7 @@ Result<void> LearningLoops::forget_in_tenant(const std::string& tenant, const st
   ASSIGN_OR_RETURN(ScopeState * state, this->state(scope));
   for (RecordPool* pool : {&state->train, &state->validation, &state->held_out})
     state->changed |= pool->forget(owner_of(session)) > 0;
+  state->changed |= state->kept.forget(owner_of(session)) > 0;
   return save(*state);
 }
 
@@ -460,7 +462,7 @@ Result<void> LearningLoops::boundary(const Scope& scope, std::string task) {
   // The blocks under suspicion are of the new task already.
   const size_t n_new = task.empty() ? state->shift.n_suspect() * kMicroBatch : 0;
   const size_t n_old = state->train.size() - std::min(state->train.size(), n_new);
-  state->task = std::move(task);
+  const std::string ended = std::exchange(state->task, std::move(task));
   state->changed = true;
   state->tokens_since_boundary = 0;
   state->shift = PageHinkley();
@@ -469,8 +471,19 @@ Result<void> LearningLoops::boundary(const Scope& scope, std::string task) {
     return {};
   }
   const LiveAdapter live = book_.live(scope);
+  if (live.adapter->is_zero()) {
+    // Nothing was learned yet that could be forgotten: an anchor at the model as it is would hold back all
+    // that is to come.
+    ++counters_["boundaries_before_learning"];
+    return {};
+  }
+  state->end_task(ended, nll_at(live.adapter->b()));
   measure_fisher(*state, live.adapter->b(), n_old);
-  state->ewc.boundary(live.adapter->b());
+  // The fit to them may have ended at a bound: then it was not in a minimum.
+  std::vector<double> gradient(state->ewc.size());
+  const Batch all = state->train.batch();
+  loss_->nll({all.records, all.examples.first(n_old)}, live.adapter->b(), 1, gradient);
+  state->ewc.boundary(live.adapter->b(), gradient);
   ++counters_["boundaries"];
   return {};
 }

@@ -18,6 +18,7 @@
 #include "base/threads.h"
 #include "sona/gates.h"
 #include "sona/generation_book.h"
+#include "sona/kept_tasks.h"
 #include "sona/learning_signal.h"
 #include "sona/learning_space.h"
 #include "sona/lora_fit.h"
@@ -76,6 +77,7 @@ struct LearnReport {
   double n0 = 0;                          // base anchor chosen
   double t = 0;                           // share of the step that passed
   size_t n_train_tokens = 0, n_held_out_tokens = 0;
+  std::vector<TaskForgetting> forgetting = {};  // of the tasks before, by what was published
   int64_t time_us = 0;
   std::string json() const;
 };
@@ -154,6 +156,7 @@ class LearningLoops {
   std::string evidence_missing(const ScopeState& tenant) const;
   Result<void> try_publish(ScopeState& state, ScopeState& tenant, uint64_t expected, const Adapter& live,
                            Admission admission, LearnReport& report);
+  KeptTasks::Nll nll_at(std::span<const float> b);
   LearnReport finish(LearnReport report);
   LearnReport refuse(LearnReport report, std::string reason, std::string detail);
   void measure_fisher(ScopeState& state, std::span<const float> live, size_t n_records);

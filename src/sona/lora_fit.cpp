@@ -18,7 +18,7 @@ constexpr size_t kMaxFisherBatches = 64;
 constexpr int kChoiceSteps = 8;  // on the sample, from the last choice on
 constexpr double kHighKl = 0.01, kLowKl = 0.003;
 
-bool all_finite(std::span<const float> values) {
+bool finite_values(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
 }
 
@@ -74,6 +74,7 @@ void LoraFit::prepare(const Batch& train, const Batch& replay, double n_tokens, 
   start_ = b_;
   kappa_ = ewc_.kappa();
   a1_ = ewc_.curvature();
+  g1_ = ewc_.slope();
   a0_.resize(n);
   for (size_t j = 0; j < m; ++j) {
     const double c = j + 1 == m ? options_.c_bias : options_.c_feature;
@@ -121,12 +122,15 @@ void LoraFit::evaluate(const Batch& train, const Batch& replay, Point& point) {
     point.kl = loss_.kl(replay, point.b, options_.beta, gradient);
   }
   double anchor = 0;
+  const std::span<const float> kept = ewc_.anchor();
   for (size_t i = 0; i < m * d; ++i) {
+    point.gradient[i] += g1_[i];
+    anchor += g1_[i] * (static_cast<double>(point.b[i]) - static_cast<double>(kept[i]));
     const auto value = static_cast<double>(point.b[i]), moved = value - static_cast<double>(start_[i]);
     anchor += 0.5 * (a0_[i] * value * value + memory_ * precondition_[i] * moved * moved);
   }
   point.objective = point.nll + options_.beta * point.kl + anchor + ewc_.penalty(point.b, a1_);
-  point.finite = std::isfinite(point.objective) && all_finite(point.b);
+  point.finite = std::isfinite(point.objective) && finite_values(point.b);
 }
 
 // A proximal step of size eta_. The pull towards start_ is one more quadratic: its curvature adds to a0, the

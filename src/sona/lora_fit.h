@@ -1,11 +1,11 @@
 // Fitting B: diagonal-Fisher preconditioned proximal steps on the convex objective
 //
 //   mean NLL(new) + beta mean KL(p_base || p_B)(replay)
-//     + sum_j a0_j/2 |B_:j|^2 + sum_ij a1_ij/2 (B - B*)_ij^2
+//     + sum_j a0_j/2 |B_:j|^2 + sum_ij g1_ij (B - B*)_ij + a1_ij/2 (B - B*)_ij^2
 //
-// with the base anchor a0_j = (n0 / N) kappa c_j and EWC's a1 (sona/ewc.h), kappa = mean(F). Without the base
-// anchor few tokens and many parameters overfit violently: it is not optional. There is no learning rate; the
-// objective falls with every step that is kept.
+// with the base anchor a0_j = (n0 / N) kappa c_j and EWC's g1 and a1 (sona/ewc.h), kappa = mean(F). Without
+// the base anchor few tokens and many parameters overfit violently: it is not optional. There is no learning
+// rate; the objective falls with every step that is kept.
 #pragma once
 
 #include <cstddef>
@@ -112,8 +112,8 @@ class LoraFit {
   double n_seen_ = 0;
   double eta_ = 0.5;
   // Of the objective at hand.
-  std::vector<double> a0_, a1_;  // (m, d)
-  double memory_ = 0;            // N_before / n: pull towards start_, in units of precondition_
+  std::vector<double> a0_, a1_, g1_;  // (m, d)
+  double memory_ = 0;                 // N_before / n: pull towards start_, in units of precondition_
   std::vector<float> start_;
   std::vector<double> precondition_;      // (m, d) F + 1e-3 mean F
   std::vector<double> moments_;           // (m, m) mean of phi phi'

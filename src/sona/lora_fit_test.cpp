@@ -206,6 +206,38 @@ TEST_F(LoraFitTest, LambdaKeepsTheFirstTask) {
   EXPECT_LT(forgotten[2], forgotten[1]);
 }
 
+// A fit that ended at the bound of |delta| was in no minimum: what it would forget first is along its slope,
+// which curvature alone, of the order of the data's, does not hold.
+TEST_F(LoraFitTest, TheSlopeKeepsATaskThatEndedAtTheBound) {
+  const auto other = LoraWorld::doubles(world.adapter(0.35f));
+  const TokenRecords first = draw(1000, teacher), second = draw(1000, other);
+  const auto first_examples = all_of(first), second_examples = all_of(second);
+  const Batch a = {&first, first_examples}, b = {&second, second_examples};
+  auto options = unbounded(50);
+  options.max_delta = 0.1;
+  const std::vector<double> none(zero().size(), 0);
+  // Lambda 0; 1000 without the slope; 1000.
+  std::vector<double> forgotten, gained;
+  for (int variant = 0; variant < 3; ++variant) {
+    Ewc ewc(zero().size(), variant == 0 ? 0 : 1000);
+    LoraFit fitted = fit(ewc, options);
+    ASSERT_GT(fitted.full_batch(a, {}).n_bounded, 0);
+    std::vector<double> gradient = none;
+    loss.nll(a, fitted.b(), 1, gradient);
+    const double a_before = loss.nll(a, fitted.b()), b_before = loss.nll(b, fitted.b());
+    ewc.boundary(fitted.b(), variant == 2 ? gradient : none);
+    const FitReport report = fitted.full_batch(b, {});
+    EXPECT_TRUE(std::is_sorted(report.objectives.rbegin(), report.objectives.rend()));
+    forgotten.push_back(loss.nll(a, fitted.b()) - a_before);
+    gained.push_back(b_before - loss.nll(b, fitted.b()));
+  }
+  std::printf("forgotten: %.4f, %.4f, %.4f nat; gained: %.4f, %.4f, %.4f\n", forgotten[0], forgotten[1],
+              forgotten[2], gained[0], gained[1], gained[2]);
+  EXPECT_LT(forgotten[2], 0.5 * forgotten[0]);
+  EXPECT_LT(forgotten[2], forgotten[1]);
+  EXPECT_GT(gained[2], 0.75 * gained[0]);
+}
+
 // A gradient step and a pull, solved at once: e gives the step, a0 and a1 the pull, all elementwise.
 TEST(EwcElementwiseTest, IsTheMinimumOfItsOwnModel) {
   std::mt19937 random(8);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
+#include <utility>
 
 #include "base/container.h"
 #include "base/fail.h"
@@ -22,10 +24,17 @@ constexpr uint64_t kMostTimeUs = uint64_t{1} << 62;
 constexpr uint32_t kScopeTag = section_tag("SCOP"), kBasisTag = section_tag("BASI");
 constexpr uint32_t kCandidateTag = section_tag("CAND"), kAnchorTag = section_tag("ANCH");
 constexpr uint32_t kTotalTag = section_tag("TOTL"), kRunTag = section_tag("FRUN");
+constexpr uint32_t kSlopeTag = section_tag("SLOP");
 constexpr uint32_t kCountTag = section_tag("CNTS"), kNumberTag = section_tag("NUMS");
 constexpr uint32_t kSeenTag = section_tag("SEEN"), kBannedTag = section_tag("BANN");
 constexpr uint32_t kTimeTag = section_tag("TIME"), kGainTag = section_tag("GAIN"),
                    kLiveTag = section_tag("LIVE");
+// Of tasks that are over: texts, their NLL and owners, names, and the records under 'k'. Absent: there are
+// none.
+constexpr char kKeptPool = 'k';
+constexpr uint32_t kKeptTag = section_tag("KEPT"), kKeptNllTag = section_tag("KNLL");
+constexpr uint32_t kKeptOwnerTag = section_tag("KOWN"), kKeptNameTag = section_tag("KNAM");
+constexpr uint32_t kKeptLengthTag = section_tag("KLEN"), kOldTag = section_tag("OLDT");
 constexpr uint32_t kTaskTag = section_tag("TASK"), kFromTag = section_tag("FROM");
 constexpr char kPools[] = {'t', 'v', 'h'};
 constexpr size_t kCounts = 11, kNumbers = 11;
@@ -94,14 +103,17 @@ size_t RecordPool::keep_if(F&& keeps) {
   const auto begins = std::exchange(begins_, {0});
   const auto weights = std::exchange(weights_, {});
   const auto owners = std::exchange(owners_, {});
-  const size_t n_used = std::exchange(n_used_, 0);
+  const size_t n_used = std::exchange(n_used_, 0), n_old = std::exchange(n_old_, 0);
   records_ = std::make_unique<TokenRecords>(options_);
   examples_.clear();
   for (size_t text = 0; text < weights.size(); ++text) {
     if (!keeps(text)) continue;
     append(*old, begins[text], begins[text + 1], weights[text], owners[text]);
-    const uint32_t used_end = std::clamp(static_cast<uint32_t>(n_used), begins[text], begins[text + 1]);
-    n_used_ += used_end - begins[text];
+    const auto before = [&](size_t mark) {
+      return std::clamp(static_cast<uint32_t>(mark), begins[text], begins[text + 1]) - begins[text];
+    };
+    n_used_ += before(n_used);
+    n_old_ += before(n_old);
   }
   return weights.size() - weights_.size();
 }
@@ -130,9 +142,10 @@ RecordPool::Columns RecordPool::columns() const {
   return {{begins_.begin() + 1, begins_.end()}, weights_, owners_};
 }
 
-bool RecordPool::restore(const Columns& columns, size_t n_used) {
+bool RecordPool::restore(const Columns& columns, size_t n_used, size_t n_of_old_tasks) {
   const size_t n_texts = columns.ends.size();
-  if (columns.weights.size() != n_texts || columns.owners.size() != n_texts || n_used > records_->size())
+  if (columns.weights.size() != n_texts || columns.owners.size() != n_texts || n_used > records_->size() ||
+      n_of_old_tasks > records_->size())
     return false;
   for (size_t text = 0; text < n_texts; ++text) {
     const float weight = columns.weights[text];
@@ -145,6 +158,7 @@ bool RecordPool::restore(const Columns& columns, size_t n_used) {
   weights_ = columns.weights;
   owners_ = columns.owners;
   n_used_ = n_used;
+  n_old_ = n_of_old_tasks;
   return begins_.back() == records_->size();
 }
 
@@ -190,6 +204,7 @@ ScopeState::ScopeState(const Scope& of_scope, const StateShape& of_shape, double
       train(pool_options(shape, max_train_tokens)),
       validation(pool_options(shape, max_held_out_tokens / 2)),
       held_out(pool_options(shape, max_held_out_tokens)),
+      kept(pool_options(shape, kMaxKeptTasks * kMaxKeptTokens)),
       ewc(shape.n_features * shape.d, ewc_lambda) {}
 
 bool ScopeState::remember(const Sha256Digest& digest) {
@@ -206,6 +221,16 @@ void ScopeState::clear_blocks() {
   block_gains.clear();
   block_live.clear();
   gain_tokens = gain_texts = 0;
+}
+
+void ScopeState::end_task(const std::string& name, const KeptTasks::Nll& nll) {
+  const auto begins = held_out.begins();
+  const auto owners = held_out.columns().owners;
+  // Tasks end between texts.
+  const auto first = static_cast<size_t>(
+      std::lower_bound(begins.begin(), begins.end(), held_out.n_of_old_tasks()) - begins.begin());
+  kept.add(name, held_out.records(), begins.subspan(first), std::span(owners).subspan(first), nll);
+  held_out.end_task();
 }
 
 void ScopeState::ban(const Sha256Digest& hash) {
@@ -280,6 +305,7 @@ auto ScopeState::with_writer(F&& f) const {
   writer.add(kAnchorTag, ewc_state.anchor);
   writer.add(kTotalTag, ewc_state.total);
   writer.add(kRunTag, ewc_state.run);
+  writer.add(kSlopeTag, ewc_state.slope);
   writer.add(kCountTag, counts);
   writer.add(kNumberTag, numbers);
   writer.add_bytes(kSeenTag, SectionType::kBytes, seen_bytes);
@@ -290,6 +316,31 @@ auto ScopeState::with_writer(F&& f) const {
   writer.add_bytes(kTaskTag, SectionType::kBytes,
                    {reinterpret_cast<const uint8_t*>(task.data()), task.size()});
   writer.add_bytes(kFromTag, SectionType::kBytes, candidate_from);
+  std::vector<uint32_t> kept_texts, kept_lengths;
+  std::vector<double> kept_nll;
+  std::vector<uint64_t> kept_owners;
+  std::string kept_names;
+  std::optional<RecordColumns> kept_records;
+  const std::vector<uint64_t> old_tasks = {held_out.n_of_old_tasks()};
+  writer.add(kOldTag, old_tasks);
+  if (kept.records() != nullptr) {
+    for (const KeptText& text : kept.texts()) {
+      kept_texts.insert(kept_texts.end(), {text.task, text.end});
+      kept_nll.push_back(text.nll);
+      kept_owners.push_back(text.owner);
+    }
+    for (const std::string& task_name : kept.names()) {
+      kept_lengths.push_back(static_cast<uint32_t>(task_name.size()));
+      kept_names += task_name;
+    }
+    writer.add(kKeptTag, kept_texts);
+    writer.add(kKeptNllTag, kept_nll);
+    writer.add(kKeptOwnerTag, kept_owners);
+    writer.add(kKeptLengthTag, kept_lengths);
+    writer.add_bytes(kKeptNameTag, SectionType::kBytes,
+                     {reinterpret_cast<const uint8_t*>(kept_names.data()), kept_names.size()});
+    kept_records.emplace(*kept.records()).add_to(writer, kKeptPool);
+  }
   const RecordPool* pools[] = {&train, &validation, &held_out};
   std::vector<RecordColumns> records;
   std::vector<RecordPool::Columns> columns;
@@ -320,9 +371,11 @@ Result<void> ScopeState::load(const std::filesystem::path& file) {
 }
 
 Result<void> ScopeState::parse(std::span<const uint8_t> file, std::string_view name) {
-  std::vector<uint32_t> tags = {kScopeTag, kBasisTag, kCandidateTag, kAnchorTag, kTotalTag,
-                                kRunTag,   kCountTag, kNumberTag,    kSeenTag,   kBannedTag,
-                                kTimeTag,  kGainTag,  kLiveTag,      kTaskTag,   kFromTag};
+  std::vector<uint32_t> tags = {
+      kScopeTag, kBasisTag,   kCandidateTag, kAnchorTag,   kTotalTag,      kRunTag,  kCountTag, kNumberTag,
+      kSeenTag,  kBannedTag,  kTimeTag,      kGainTag,     kLiveTag,       kTaskTag, kFromTag,  kSlopeTag,
+      kKeptTag,  kKeptNllTag, kKeptOwnerTag, kKeptNameTag, kKeptLengthTag, kOldTag};
+  for (const uint32_t tag : record_tags(kKeptPool)) tags.push_back(tag);
   for (const char pool : kPools) {
     for (const uint32_t tag : record_tags(pool)) tags.push_back(tag);
     tags.push_back(ends_tag(pool));
@@ -351,9 +404,50 @@ Result<void> ScopeState::parse(std::span<const uint8_t> file, std::string_view n
     ASSIGN_OR_RETURN(columns.ends, container.read<uint32_t>(ends_tag(kPools[i]), n_texts));
     ASSIGN_OR_RETURN(columns.weights, container.read<float>(weights_tag(kPools[i]), n_texts));
     ASSIGN_OR_RETURN(columns.owners, container.read<uint64_t>(owners_tag(kPools[i]), n_texts));
-    if (!pools[i]->restore(columns, counts[i]))
+    const bool judges = pools[i] == &held_out && container.has(kOldTag);
+    uint64_t n_old = 0;
+    if (judges) {
+      ASSIGN_OR_RETURN(const auto old_tasks, container.read<uint64_t>(kOldTag, 1));
+      n_old = old_tasks[0];
+    }
+    if (!pools[i]->restore(columns, counts[i], n_old))
       return fail("state.values", "{}: expected texts that cover their records, found others", name);
   }
+  return parse_kept(container, name);
+}
+
+Result<void> ScopeState::parse_kept(const Container& container, std::string_view name) {
+  if (!container.has(kKeptTag)) return {};
+  const auto bad = [&] { return fail("state.values", "{}: expected texts of tasks, found others", name); };
+  ASSIGN_OR_RETURN(const uint64_t n_texts, container.count<double>(kKeptNllTag));
+  ASSIGN_OR_RETURN(const auto columns, container.read<uint32_t>(kKeptTag, 2 * n_texts));
+  ASSIGN_OR_RETURN(const auto nll, container.read<double>(kKeptNllTag, n_texts));
+  ASSIGN_OR_RETURN(const auto owners, container.read<uint64_t>(kKeptOwnerTag, n_texts));
+  ASSIGN_OR_RETURN(const uint64_t n_names, container.count<uint32_t>(kKeptLengthTag));
+  ASSIGN_OR_RETURN(const auto lengths, container.read<uint32_t>(kKeptLengthTag, n_names));
+  ASSIGN_OR_RETURN(const auto letters, container.section(kKeptNameTag, SectionType::kBytes));
+  std::vector<std::string> names;
+  size_t at = 0;
+  for (const uint32_t length : lengths) {
+    if (length > kMaxTaskName || length > letters.size() - at) return bad();
+    names.emplace_back(letters.begin() + static_cast<std::ptrdiff_t>(at),
+                       letters.begin() + static_cast<std::ptrdiff_t>(at + length));
+    at += length;
+  }
+  std::vector<KeptText> texts;
+  for (size_t i = 0; i < n_texts; ++i)
+    texts.push_back({.task = columns[2 * i], .end = columns[2 * i + 1], .owner = owners[i], .nll = nll[i]});
+  TokenRecords::Options options = pool_options(shape, kMaxKeptTasks * kMaxKeptTokens);
+  const auto tags = record_tags(kKeptPool);
+  ASSIGN_OR_RETURN(const uint64_t n_heads, container.count<uint32_t>(tags[0]));
+  ASSIGN_OR_RETURN(const uint64_t n_ids, container.count<uint32_t>(tags[3]));
+  if (at != letters.size() || texts.empty() || n_heads / 2 > options.capacity || n_ids > options.max_ids)
+    return bad();
+  options.capacity = n_heads / 2;
+  options.max_ids = std::max<uint64_t>(n_ids, 1);
+  auto records = std::make_unique<TokenRecords>(options);
+  RETURN_IF_ERROR(read_records(container, kKeptPool, name, *records));
+  if (!kept.restore(std::move(names), std::move(texts), std::move(records))) return bad();
   return {};
 }
 
@@ -367,6 +461,10 @@ Result<void> ScopeState::parse_numbers(const Container& container, std::string_v
   ASSIGN_OR_RETURN(ewc_state.anchor, container.read<float>(kAnchorTag, n));
   ASSIGN_OR_RETURN(ewc_state.total, container.read<double>(kTotalTag, n));
   ASSIGN_OR_RETURN(ewc_state.run, container.read<double>(kRunTag, n));
+  // States of before there was one say nothing of it.
+  if (container.has(kSlopeTag)) {
+    ASSIGN_OR_RETURN(ewc_state.slope, container.read<double>(kSlopeTag, n));
+  }
   ewc_state.n_batches = static_cast<uint32_t>(counts[8]);
   ewc_state.has_anchor = counts[9] != 0;
   const auto negative = [](double value) { return value < 0; };

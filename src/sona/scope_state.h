@@ -15,6 +15,7 @@
 #include "base/container.h"
 #include "ruvltra/learning.h"
 #include "sona/ewc.h"
+#include "sona/kept_tasks.h"
 #include "sona/learning_space.h"
 #include "sona/lora_gradient.h"
 
@@ -51,6 +52,9 @@ class RecordPool {
   size_t n_used() const { return n_used_; }
   void use_all() { n_used_ = size(); }
   void use(size_t n) { n_used_ = n; }
+  // Records before this index are of tasks that are over.
+  size_t n_of_old_tasks() const { return n_old_; }
+  void end_task() { n_old_ = size(); }
 
   struct Columns {
     std::vector<uint32_t> ends;
@@ -60,7 +64,7 @@ class RecordPool {
   Columns columns() const;
   // After records were read into records_to_fill(). False if the columns do not fit them.
   TokenRecords& records_to_fill() { return *records_; }
-  bool restore(const Columns& columns, size_t n_used);
+  bool restore(const Columns& columns, size_t n_used, size_t n_of_old_tasks);
 
  private:
   void append(const TokenRecords& from, size_t begin, size_t end, float weight, uint64_t owner);
@@ -74,7 +78,7 @@ class RecordPool {
   std::vector<uint32_t> begins_ = {0};  // (texts + 1)
   std::vector<float> weights_;          // (texts)
   std::vector<uint64_t> owners_;        // (texts)
-  size_t n_used_ = 0;
+  size_t n_used_ = 0, n_old_ = 0;
 };
 
 // What a session is called in pools: never 0, which is nobody.
@@ -109,6 +113,7 @@ struct ScopeState {
   Scope scope;
   StateShape shape;
   RecordPool train, validation, held_out;
+  KeptTasks kept;  // held-out text of tasks that are over
   Ewc ewc;
   double beta = 0.1;  // of the KL anchor
 
@@ -154,6 +159,8 @@ struct ScopeState {
   // What a micro-batch that was not trained on says of the candidate. Beyond a few thousand the oldest go.
   void add_block(double nll_live, double nll_candidate, size_t n_tokens, bool begins_text);
   void clear_blocks();
+  // Keeps held-out text of the task that ends, with what `nll` says of it.
+  void end_task(const std::string& name, const KeptTasks::Nll& nll);
 
   Result<void> save(const std::filesystem::path& file) const;
   std::vector<uint8_t> bytes() const;  // of the file
@@ -169,6 +176,7 @@ struct ScopeState {
   Result<void> parse_numbers(const Container& container, std::string_view name,
                              std::vector<uint64_t>& counts);
   Result<void> parse_history(const Container& container, std::string_view name);
+  Result<void> parse_kept(const Container& container, std::string_view name);
 };
 
 // HASH-HASH.state, of tenant and session: what clients send becomes no file name. state_prefix() is what all
