@@ -20,6 +20,13 @@ function useTheme() {
   return isDark();
 }
 
+// A young history stands at the right of a minute, not stretched over the width. From the data: uPlot itself makes a day of
+// one point.
+function lastMinutes({ data: [times] }) {
+  const end = times.at(-1) ?? Date.now() / 1000;
+  return [Math.min(times[0] ?? end, end - 60), end];
+}
+
 function options({ series, ticks, range, time, points, width, onIndex }) {
   const css = getComputedStyle(document.documentElement);
   const color = (name) => css.getPropertyValue(name).trim();
@@ -28,8 +35,7 @@ function options({ series, ticks, range, time, points, width, onIndex }) {
   return {
     width, height: HEIGHT, padding: [8, 18, 0, 0], legend: { show: false },
     cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
-    // A young history stands at the right of a minute, not stretched over the width.
-    scales: { x: { time, range: time ? (_, min, max) => [Math.min(min, max - 60), max] : undefined }, y: { range: range ?? ((_, min, max) => [Math.min(0, min ?? 0), max > 0 ? max * 1.15 : 1]) } },
+    scales: { x: { time, range: time ? lastMinutes : undefined }, y: { range: range ?? ((_, min, max) => [Math.min(0, min ?? 0), max > 0 ? max * 1.15 : 1]) } },
     axes: [
       { ...axis, grid: { show: false }, space: 70, size: 26,
         values: (_, at) => at.map((v) => (time ? new Date(v * 1000).toLocaleTimeString('en', { hour: '2-digit', minute: '2-digit', second: '2-digit', hour12: false })

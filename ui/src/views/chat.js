@@ -35,8 +35,9 @@ function useFollow(ref, id, signature) {
   const [away, setAway] = useState(false);
   const follows = useRef(true);
   const toEnd = () => { if (ref.current) ref.current.scrollTop = ref.current.scrollHeight; };
-  const onScroll = () => {
-    const { scrollTop, scrollHeight, clientHeight } = ref.current;
+  // A scroll may be told of after the view is gone, so the element is the event's own.
+  const onScroll = ({ currentTarget }) => {
+    const { scrollTop, scrollHeight, clientHeight } = currentTarget;
     follows.current = scrollHeight - scrollTop - clientHeight < 60;
     setAway(!follows.current);
   };
