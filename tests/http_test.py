@@ -915,9 +915,9 @@ class Limits(HttpCase):
         self.assertIn("cancelled 1 requests", server.log())
 
     def test_a_full_queue(self):
-        server = self.start("queue", "--parallel", "1", "--queue", "1")
+        server = self.start("queue", "--parallel", "8", "--queue", "1")
         order = self.drawn(max_tokens=1900)
-        first = self.long_stream(n=1)
+        first = self.long_stream(n=8)  # all places
         second = server.connection()
         second.request("POST", "/v1/chat/completions", encoded(order))
         deadline = time.monotonic() + 10

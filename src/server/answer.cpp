@@ -16,6 +16,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMaxBacklogBytes = 256 << 10;  // a client that is further behind pauses its answer
 constexpr size_t kMaxLogprobs = 1'000'000;      // in one answer: some 400 MB while it is put together
+constexpr double kQueueSeconds = 1;  // between two looks at one that waits
 constexpr double kProgressSeconds = 0.05;       // between two looks at a prompt's progress
 
 // All its functions but the engine's wake-up run on the server's thread.
@@ -53,7 +54,7 @@ class Answer : public std::enable_shared_from_this<Answer> {
   void pump();
   void take(size_t prompt, const Event& event, std::string& out);
   void look_at_progress();
-  void queue_time_is_over();
+  void look_at_queue();
   void send(std::string bytes);
   void finish();
   void fail_with(const Error& error);
@@ -109,9 +110,7 @@ void Answer::start() {
     self->exchange_->when_closed([self] { self->stop(); });
     if (self->over_) return;
     if (self->order_.with_progress) self->look_at_progress();
-    self->exchange_->after(self->service_.options().queue_seconds, [weak = std::weak_ptr<Answer>(self)] {
-      if (const auto held = weak.lock()) held->queue_time_is_over();
-    });
+    self->look_at_queue();
     self->pump();
   });
 }
@@ -206,13 +205,20 @@ void Answer::look_at_progress() {
   });
 }
 
-void Answer::queue_time_is_over() {
+// Again and again, as a timer of the whole time would outlive the answer, and hold its memory.
+void Answer::look_at_queue() {
   if (over_ || has_tokens_) return;
   for (const Stream& stream : streams_)
     if (stream.prompt_progress().n_done > 0) return;
-  fail_with(
-      {ErrorKind::kBusy, "queue_timeout",
-       fmt::format("the request waited for {} s without being begun", service_.options().queue_seconds)});
+  const double limit = service_.options().queue_seconds;
+  const double waited = std::chrono::duration<double>(Clock::now() - running_->begin).count();
+  if (waited >= limit) {
+    return fail_with({ErrorKind::kBusy, "queue_timeout",
+                      fmt::format("the request waited for {} s without being begun", limit)});
+  }
+  exchange_->after(std::min(kQueueSeconds, limit - waited), [weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->look_at_queue();
+  });
 }
 
 void Answer::finish() {

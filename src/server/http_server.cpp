@@ -307,7 +307,7 @@ void Connection::write(std::string bytes) {
 }
 
 void Connection::flush() {
-  if (gone_) return;
+  if (gone_) return out_.clear();
   if (out_.empty()) {
     writing_ = false;
     return;
@@ -321,8 +321,9 @@ void Connection::flush() {
     return error ? 0 : kMaxWriteBytes;
   };
   const auto written = [self = shared_from_this(), n_pieces](ErrorCode error, size_t n) {
-    // Closed meanwhile, there is nothing left of what was written, even if all of it was.
-    if (error || self->gone_) return self->lost();
+    // What was written in full may be told of only after the connection was closed.
+    if (self->gone_) return self->out_.clear();
+    if (error) return self->lost();
     self->backlog_ -= n;
     self->out_.erase(self->out_.begin(), self->out_.begin() + static_cast<ptrdiff_t>(n_pieces));
     if (!self->out_.empty()) return self->flush();
@@ -353,7 +354,7 @@ void Connection::close() {
   if (working_) --server_.n_exchanges;
   ErrorCode ignored;
   socket_.close(ignored);
-  out_.clear();
+  if (!writing_) out_.clear();  // else a write still points into it
   backlog_ = 0;
   server_.forget(shared_from_this());
   if (on_closed_) std::exchange(on_closed_, nullptr)();
