@@ -66,6 +66,6 @@ set(CPACK_COMPONENT_LIBRARY_DESCRIPTION "Headers, static library, CMake package 
 and C++20.")
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_NAME ruvltra-dev)
 set(CPACK_DEBIAN_LIBRARY_PACKAGE_SECTION libdevel)
-set(CPACK_DEBIAN_LIBRARY_PACKAGE_DEPENDS "libfmt-dev, libssl-dev, libutf8proc-dev, libsqlite3-dev, libexpected-dev")
+set(CPACK_DEBIAN_LIBRARY_PACKAGE_DEPENDS "libfmt-dev, libssl-dev, libutf8proc-dev, libsqlite3-dev, libexpected-dev, zlib1g-dev")
 set(CPACK_DEBIAN_LIBRARY_FILE_NAME DEB-DEFAULT)
 include(CPack)

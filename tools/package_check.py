@@ -171,7 +171,8 @@ def boot(root):
         expect(machine.wait(lambda: machine.show("NRestarts") == "1" and ask(8080, "GET", "/ready")[0] == 200),
                "stopped (SIGSTOP), it is started again by the watchdog")
         machine.do("systemctl", "stop", "ruvltra")
-        expect((machine.show("Result"), machine.show("ExecMainStatus")) == ("success", "0"), "systemctl stop: ends with 0")
+        ended = machine.show("Result"), machine.show("ExecMainStatus")
+        expect(ended == ("success", "0"), f"systemctl stop: ends with {' '.join(ended)}")
         with open(settings, "a") as file:
             file.write("prot = 1\n")
         machine.do("systemctl", "start", "ruvltra", may_fail=True)
@@ -182,6 +183,8 @@ def boot(root):
         machine.end()
         with open(settings, "w") as file:
             file.write(kept)
+        os.remove(keys)
+        shutil.rmtree(folder)
 
 
 def check(root, packages, boots):
