@@ -722,6 +722,15 @@ class Text(HttpCase):
                 texts[chunk["choices"][0]["index"]] += chunk["choices"][0]["text"]
             self.assertEqual(texts, [one["text"] for one in first])
 
+    def test_a_prompt_is_scored_the_same_beside_others(self):
+        # How many rows a step of it has changes when the other answer ends.
+        order = {"prompt": "Once a fox met a crow with a cheese. " * 60, "max_tokens": 0, "echo": True, "logprobs": 1}
+        alone = self.server.post("/v1/completions", order)["choices"]
+        for _ in range(5):
+            other = self.long_stream(n=1, max_tokens=60)
+            self.assertEqual(self.server.post("/v1/completions", order)["choices"], alone)
+            events(other)
+
     def test_a_stop_string_is_never_told_in_part(self):
         whole = self.text(self.drawn(max_tokens=80))
         pieces = [one["piece"] for one in self.server.post("/tokenize", {"content": whole, "with_pieces": True})["tokens"]]

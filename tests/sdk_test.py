@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cli_harness import PROGRAM, SCRATCH, Case, environment, main
+from cli_harness import MODEL, PROGRAM, SCRATCH, Case, environment, main
 from serve_harness import Server, data_folder
 
 NODE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "node")
@@ -84,10 +84,10 @@ class Sdk(Case):
         self.script("sdk_mcp.mjs", "http", self.server.url)
 
     def test_mcp_stdio(self):
-        self.script("sdk_mcp.mjs", "stdio", PROGRAM, data_folder("mcp"))
+        self.script("sdk_mcp.mjs", "stdio", PROGRAM, MODEL, data_folder("mcp"))
 
     def test_mcp_stdio_handing_on(self):
-        self.script("sdk_mcp.mjs", "stdio", PROGRAM, SCRATCH, self.server.url)
+        self.script("sdk_mcp.mjs", "handing-on", PROGRAM, self.server.url)
 
     def test_keys(self):
         for name in ("sdk_openai.mjs", "sdk_anthropic.mjs", "sdk_ollama.mjs"):

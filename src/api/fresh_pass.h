@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -15,11 +16,12 @@
 namespace ruvltra {
 
 // complete(in, begin) says what a step beginning with token `begin` gives; done(begin, n) takes it. Only the
-// first n_layers layers get room. `adapter` is of the wanted rows. Errors: memory.exhausted, engine.stopped.
+// first n_layers layers get room. `adapter` is of the wanted rows. A step has at most max_rows rows, how many
+// depends on what else runs just then. Errors: memory.exhausted, engine.stopped.
 template <class Complete, class Done>
 Result<void> fresh_pass(ModelParts& parts, std::span<const TokenId> tokens, size_t n_layers,
                         SingleSequence::Rows rows, Complete&& complete, Done&& done,
-                        const AdapterView* adapter = nullptr) {
+                        const AdapterView* adapter = nullptr, size_t max_rows = SIZE_MAX) {
   ModelShape shape = parts.weights.shape;
   shape.n_layers = n_layers;  // layers that are not computed need no room
   const size_t n_pages = KvPool::pages_for(tokens.size());
@@ -28,7 +30,7 @@ Result<void> fresh_pass(ModelParts& parts, std::span<const TokenId> tokens, size
   sequence.set_adapter(adapter);
   return parts.loop->between_steps([&](Runner& runner) {
     const size_t begin = sequence.n_tokens();
-    const size_t n = std::min(tokens.size() - begin, parts.loop->piece_rows());
+    const size_t n = std::min({tokens.size() - begin, parts.loop->piece_rows(), max_rows});
     StepInput in = sequence.append(tokens.subspan(begin, n), rows);
     const StepOutput out = complete(in, begin);
     forward(runner.ctx(), runner.weights(), kv, runner.workspace(), in, out);

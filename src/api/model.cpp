@@ -203,7 +203,8 @@ Result<std::vector<Sampled>> MediumModel::score(std::span<const TokenId> tokens,
                    Sampler::create(likeliest, n_vocab, unused_tokens(parts.tokenizer, n_vocab)));
   std::vector<Sampled> scores;
   scores.reserve(tokens.size() - 1);
-  std::vector<float> logits(std::min(tokens.size(), parts.loop->piece_rows()) * n_vocab);
+  constexpr size_t kMaxRows = 64;  // 39 MB at a vocabulary of 152,000
+  std::vector<float> logits(std::min(tokens.size(), kMaxRows) * n_vocab);
   std::optional<Error> failed;
   RETURN_IF_ERROR(fresh_pass(
       parts, tokens, parts.weights.shape.n_layers, SingleSequence::Rows::kAll,
@@ -227,7 +228,7 @@ Result<std::vector<Sampled>> MediumModel::score(std::span<const TokenId> tokens,
           scores.push_back(std::move(score));
         }
       },
-      adapter.view.get()));
+      adapter.view.get(), kMaxRows));
   if (failed) return tl::unexpected<Error>(std::move(*failed));
   return scores;
 }

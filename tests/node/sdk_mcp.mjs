@@ -1,21 +1,22 @@
 // The npm package @modelcontextprotocol/sdk, unchanged: over HTTP, over `ruvltra mcp`, and over `ruvltra mcp`
 // that hands on to a server.
-// usage: node sdk_mcp.mjs http URL [KEY]   |   node sdk_mcp.mjs stdio PROGRAM DATA_DIR [URL]
+// usage: node sdk_mcp.mjs http URL [KEY]   |   node sdk_mcp.mjs stdio PROGRAM MODEL_FILE DATA_DIR
+//      | node sdk_mcp.mjs handing-on PROGRAM URL
 import assert from "node:assert/strict";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { check, finish, rejection, sameText, Server } from "./check.mjs";
 
-const [kind, target, third, forth] = process.argv.slice(2);
-const url = kind === "http" ? target : forth;
+const [kind, target, third, data] = process.argv.slice(2);
+const url = { http: target, stdio: undefined, "handing-on": third }[kind];
 const key = kind === "http" ? third : undefined;
-const label = `mcp ${kind}${kind === "stdio" && url ? " handing on" : ""}`;
+const label = `mcp ${kind}`;
 const server = url ? new Server(url, key) : null;
 
 function transport(headers = key ? { Authorization: `Bearer ${key}` } : {}) {
   if (kind === "http") return new StreamableHTTPClientTransport(new URL(`${url}/mcp`), { requestInit: { headers } });
-  const more = url ? ["--url", url] : ["--data-dir", third];
+  const more = url ? ["--url", url] : ["-m", third, "--data-dir", data];
   return new StdioClientTransport({ command: target, args: ["mcp", ...more], env: process.env, stderr: "ignore" });
 }
 
