@@ -925,34 +925,27 @@ class Limits(HttpCase):
 
     def test_a_full_queue(self):
         server = self.start("queue", "--parallel", "8", "--queue", "1")
-        order = self.drawn(max_tokens=1900)
-        first = self.long_stream(n=8)  # all places
-        second = server.connection()
-        second.request("POST", "/v1/chat/completions", encoded(order))
-        deadline = time.monotonic() + 10
-        while len(server.get("/v1/requests")["data"]) < 2:
-            self.assertLess(time.monotonic(), deadline)
-        third = server.call("POST", "/v1/chat/completions", order)
+        order = self.drawn(n=8, max_tokens=1900)  # each takes all places
+        for _ in range(5):  # in case the machine stops for so long that the first ends meanwhile
+            crowd = [server.connection() for _ in range(2)]
+            for connection in crowd:
+                connection.request("POST", "/v1/chat/completions", encoded(order))
+            server.wait(lambda: len(server.get("/v1/requests")["data"]) == 2, 10)
+            third = server.call("POST", "/v1/chat/completions", self.drawn())
+            fourth = server.call("POST", "/v1/messages", self.drawn())
+            ready = server.call("GET", "/ready")
+            for connection in crowd:
+                connection.close()
+            if third.status != 200 and fourth.status != 200 and ready.status != 200:
+                break
         self.error(third, 503, "queue_full")
         self.assertGreaterEqual(int(third.headers["Retry-After"]), 1)
-        self.assertEqual(server.call("POST", "/v1/messages", order).status, 529)
-        self.error(server.call("GET", "/ready"), 503, "queue_full")
+        self.assertEqual(fourth.status, 529)
+        self.error(ready, 503, "queue_full")
         text = server.call("GET", "/metrics").body.decode()
-        self.assertIn('ruvltra_rejected_total{reason="engine.queue_full"} 2', text)
-        first.connection.close()
-        second.close()
+        self.assertRegex(text, r'ruvltra_rejected_total\{reason="engine.queue_full"\} [1-9]')
         self.becomes_idle()
         server.wait(lambda: server.call("GET", "/ready").status == 200, 1)
-
-    def test_an_answer_that_takes_too_long_is_ended(self):
-        self.start("slow", "--parallel", "16", "--threads", "1", "--request-timeout", "1")
-        order = self.drawn(n=16, max_tokens=1900, logprobs=True, top_logprobs=20, stream=True)
-        last = [c for c in self.server.events("/v1/chat/completions", order)[:-1] if c["choices"][0]["finish_reason"]]
-        self.assertEqual(len(last), 16)
-        self.assertEqual({chunk["choices"][0]["finish_reason"] for chunk in last}, {"length"})
-        self.assertTrue(all(chunk["ruvltra"]["timeout"] for chunk in last))
-        self.assertLess(max(chunk["timings"]["predicted_n"] for chunk in last), 1900)
-        self.becomes_idle()
 
     def test_one_tenant_does_not_take_all(self):
         path = keys_file()
