@@ -181,8 +181,9 @@ Result<void> check_schema(const Json& schema) {
       return fail("schema.unsupported_keyword",
                   "{}: expected a keyword that is supported, found one that is not", name);
     }
-    const auto known = std::find_if(kKnown.begin(), kKnown.end(),
-                                    [&](const Keyword& keyword) { return keyword.name == name; });
+    const auto known = std::find_if(kKnown.begin(), kKnown.end(), [&wanted = name](const Keyword& keyword) {
+      return keyword.name == wanted;
+    });
     if (known == kKnown.end()) continue;
     if (const char* expected = complaint(*known, value)) {
       return fail("schema.invalid", "{}: expected {}, found {}", name, expected,
@@ -223,8 +224,9 @@ SchemaTypes types_of_value(const Json& value) {
 
 void ValueFacts::add(const Json& schema) {
   for (const auto& [name, value] : schema.items()) {
-    const auto known = std::find_if(kKnown.begin(), kKnown.end(),
-                                    [&](const Keyword& keyword) { return keyword.name == name; });
+    const auto known = std::find_if(kKnown.begin(), kKnown.end(), [&wanted = name](const Keyword& keyword) {
+      return keyword.name == wanted;
+    });
     if (known == kKnown.end()) continue;
     mentioned |= known->about;
     if (name == "minLength") string.least = std::max(string.least, count_of(value));
