@@ -66,6 +66,7 @@ Result<std::vector<ApiKey>> read_keys(const Options& options) {
 // What systemd's Type=notify and watchdog want to hear (sd_notify(3)); nothing without NOTIFY_SOCKET.
 class Supervisor {
  public:
+  static constexpr std::string_view kAlive = "WATCHDOG=1";
   Supervisor() {
     const char* path = std::getenv("NOTIFY_SOCKET");
     if (path == nullptr || (path[0] != '/' && path[0] != '@') ||
@@ -84,8 +85,10 @@ class Supervisor {
   }
   void say(std::string_view state) const {
     if (socket_ < 0) return;
-    (void)!sendto(socket_, state.data(), state.size(), MSG_NOSIGNAL,
-                  reinterpret_cast<const sockaddr*>(&address_), length_);
+    // A sign of life that nobody takes is not worth waiting for.
+    const int flags = MSG_NOSIGNAL | (state == kAlive ? MSG_DONTWAIT : 0);
+    (void)!sendto(socket_, state.data(), state.size(), flags, reinterpret_cast<const sockaddr*>(&address_),
+                  length_);
   }
   // How long to wait at most before the next sign of life.
   int wait_ms() const {
@@ -213,9 +216,16 @@ Result<int> serve(Options& options) {
   while (!stop_requested()) {
     pollfd event = {stop_event(), POLLIN, 0};
     poll(&event, 1, supervisor.wait_ms());
-    supervisor.say("WATCHDOG=1");
+    supervisor.say(Supervisor::kAlive);
   }
   supervisor.say("STOPPING=1");
+  // The watchdog stays armed while answers end and the learning system comes to its first stop.
+  const std::jthread alive([&supervisor](const std::stop_token& ended) {
+    do {
+      supervisor.say(Supervisor::kAlive);
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    } while (!ended.stop_requested());
+  });
   drain(service, *http, options.drain);
   learning.join();
   http.reset();

@@ -16,7 +16,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr size_t kMaxBacklogBytes = 256 << 10;  // a client that is further behind pauses its answer
 constexpr size_t kMaxLogprobs = 1'000'000;      // in one answer: some 400 MB while it is put together
-constexpr double kQueueSeconds = 1;  // between two looks at one that waits
+constexpr double kQueueSeconds = 1;             // between two looks at one that waits
 constexpr double kProgressSeconds = 0.05;       // between two looks at a prompt's progress
 
 // All its functions but the engine's wake-up run on the server's thread.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "base/fail.h"
 #include "base/routing_json.h"
@@ -293,8 +294,16 @@ Json sona_status(Service& service, const Caller& caller) {
 Json list_adapters(Service& service, const Caller& caller) {
   const GenerationInfo live = service.sona()->live(scope_of(caller));
   Json data = Json::array();
-  for (const GenerationInfo& generation : service.sona()->history(scope_of(caller)))
-    data.push_back(generation_json(generation));
+  const auto add = [&](const Scope& scope) {
+    bool is_live = true;  // the newest
+    for (const GenerationInfo& generation : service.sona()->history(scope)) {
+      data.push_back(generation_json(generation));
+      data.back()["live"] = std::exchange(is_live, false);
+    }
+  };
+  add(scope_of(caller));
+  for (const GenerationInfo& other : service.sona()->status().adapters.live)
+    if (other.scope.tenant == caller.tenant && !other.scope.session.empty()) add(other.scope);
   return {{"scope", caller.tenant},
           {"live", {{"generation", live.number}, {"hash", live.hash}}},
           {"data", std::move(data)}};

@@ -32,7 +32,8 @@ Result<std::vector<PatternHit>> search_bank(Service& service, const Caller& call
 
 // The state of what is learned for the caller.
 Json sona_status(Service& service, const Caller& caller);
-// Generations of the tenant, newest first, and the live one.
+// Generations of the tenant, newest first, then those of its conversations (with session_id), and which one
+// is live for the tenant.
 Json list_adapters(Service& service, const Caller& caller);
 // {to_generation?, expected_generation?, session_id?} -> {generation, hash}
 Result<Json> roll_back(Service& service, const Caller& caller, const Json& arguments);

@@ -98,7 +98,9 @@ std::string error_document(int status, std::string_view message, std::string_vie
 
 int http_status(const Error& error) {
   const std::string_view id = error.id;
-  if (id == "learning.not_found" || id == "store.not_found" || id == "request.not_found" || id == "model_not_found") return 404;
+  if (id == "learning.not_found" || id == "store.not_found" || id == "request.not_found" ||
+      id == "model_not_found")
+    return 404;
   if (id == "store.conflict" || id == "generation_conflict") return 409;
   if (id == "store.full" || id == "store.disk_full") return 507;
   if (id == "request.forbidden") return 403;

@@ -27,9 +27,12 @@ async function act(path, body, done) {
   }
 }
 
-/** Compare and swap: refused if anything was published since the list was read. */
-export const rollback = (to) => act('/v1/sona/rollback', { to_generation: to, expected_generation: sona.get().status.generation },
-  ({ generation }) => `Back to what generation ${to} knew, as generation ${generation}.`);
+/** Compare and swap: refused if anything was published in this scope since the list was read. */
+export function rollback({ generation: to, session_id }) {
+  const live = sona.get().adapters.data.find((entry) => entry.live && entry.session_id === session_id);
+  return act('/v1/sona/rollback', { to_generation: to, expected_generation: live?.generation ?? 0, session_id: session_id ?? undefined },
+    ({ generation }) => `Back to what generation ${to} knew, as generation ${generation}.`);
+}
 export const reset = () => act('/v1/sona/reset', {}, 'Answers come from the model as it was made.');
 export const freeze = (frozen) => act('/v1/sona/freeze', { frozen }, frozen ? 'Frozen: nothing new is learned.' : 'Learning goes on.');
 

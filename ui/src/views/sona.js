@@ -83,18 +83,18 @@ async function goBack(entry) {
     title: `Go back to generation ${entry.generation}?`, action: 'Roll back', danger: true,
     text: 'New answers use what it knew. Nothing is deleted: it becomes a new generation, and you can go forward again.',
   });
-  if (yes) rollback(entry.generation);
+  if (yes) rollback(entry);
 }
 
 function Generations({ adapters }) {
-  const { data, live } = adapters;
+  const { data } = adapters;
   return html`<section class="card"><header><h3>Generations</h3><p class="muted">newest first</p></header>
     ${data.length === 0 ? html`<p class="empty">Nothing has been published. Answers are the model’s own.</p>` : html`<ol
       class="timeline">${data.map((entry) => html`
-      <li key=${entry.generation} class=${entry.generation === live.generation ? 'live' : ''}>
+      <li key=${`${entry.session_id ?? ''}/${entry.generation}`} class=${entry.live ? 'live' : ''}>
         <div class="timeline-head"><b class="numbers">${entry.generation}</b><span class="mono muted">${hashText(entry.hash)}</span>
-          <span>${entry.reason}</span><span class="muted">${when(entry.time)}</span>
-          ${entry.generation === live.generation ? html`<span class="tag decode">live</span>`
+          <span>${entry.reason}</span>${entry.session_id && html`<span class="tag" title="Of this conversation alone">conversation ${entry.session_id.slice(0, 8)}</span>`}<span class="muted">${when(entry.time)}</span>
+          ${entry.live ? html`<span class="tag decode">live</span>`
             : html`<button type="button" class="button" onClick=${() => goBack(entry)}>Roll back</button>`}</div>
         ${entry.report && html`<${Gates} report=${entry.report} />`}</li>`)}</ol>`}
   </section>`;
