@@ -84,7 +84,7 @@ Result<void> apply_learning(const LearningOptions& options, const std::string& p
 
 Result<Sona*> start_sona(MediumModel& model, bool show_progress) {
   ProgressBar bar("reading the bundled texts once for this model", ProgressBar::Unit::kItems, show_progress);
-  RETURN_IF_ERROR(model.enable_sona([&](size_t done, size_t total) { bar.update(done, total); }));
+  RETURN_IF_ERROR(model.enable_sona([&](size_t done, size_t total) { return bar.update(done, total); }));
   return model.sona();
 }
 

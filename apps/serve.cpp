@@ -205,12 +205,12 @@ Result<int> serve(Options& options) {
 
   // The first start with a model reads some 600 texts: nobody waits for that.
   std::thread learning([&] {
-    if (const auto started = served->model.enable_sona()) {
+    if (const auto started = served->model.enable_sona([](size_t, size_t) { return !stop_requested(); })) {
       service.set_sona(served->model.sona());
       announced.emplace(served->model.config().data_dir, url);
     } else {
       service.set_sona_failure(started.error());
-      print_warning("the learning system did not start: " + started.error().message);
+      if (!stop_requested()) print_warning("the learning system did not start: " + started.error().message);
     }
   });
   while (!stop_requested()) {

@@ -54,6 +54,9 @@ struct SonaHooks {
 
 // off: feedback is stored, nothing else. record: own answers are stored too. on: adapters learn.
 enum class LearnMode { kOff, kRecord, kOn };
+constexpr std::string_view learn_mode_name(LearnMode mode) {
+  return mode == LearnMode::kOn ? "on" : mode == LearnMode::kRecord ? "record" : "off";
+}
 
 // What learned weights must hold before they answer anybody (docs/learning.md): on canary texts, against the
 // model as it is, and of the size of the change. An operator's setting; no request can widen it.

@@ -226,6 +226,9 @@ struct AdapterStatus {
   uint64_t n_signals = 0, n_overwritten = 0;
   double enqueue_p50_us = 0, enqueue_p99_us = 0;  // what handing a signal over takes
   size_t n_canary_tokens = 0;
+  // Scopes that publish nothing by themselves at present: frozen by hand, or after a rollback by itself. Of
+  // those that had a signal or a command since the start.
+  std::vector<Scope> frozen = {};
   std::vector<std::string> notes = {};  // what was damaged, or made anew
   std::string last_error = {};
 };

@@ -117,12 +117,12 @@ class MediumModel {
 
   // Starts the learning system on config().data_dir: opens the store, and fits the basis of embeddings where
   // there is none for this model (a pass over some 600 short texts, and over those of the agents; on_text may
-  // be empty). The configured hooks, scaled to the model's depth, or explicit ones, never scaled. Nothing
-  // that the model answers changes. Errors: config.sona_hooks.layers, learning.enabled (it is on), store.*,
-  // file.*, basis.*.
-  Result<void> enable_sona(const std::function<void(size_t done, size_t total)>& on_text = {});
+  // be empty, and false stops after the text at hand: basis.cancelled). The configured hooks, scaled to the
+  // model's depth, or explicit ones, never scaled. Nothing that the model answers changes. Errors:
+  // config.sona_hooks.layers, learning.enabled (it is on), store.*, file.*, basis.*.
+  Result<void> enable_sona(const std::function<bool(size_t done, size_t total)>& on_text = {});
   Result<void> enable_sona_with_hooks(std::span<const int> layers,
-                                      const std::function<void(size_t done, size_t total)>& on_text = {});
+                                      const std::function<bool(size_t done, size_t total)>& on_text = {});
   // Null while it is off.
   Sona* sona() noexcept;
   // Stops it; what was recorded stays in the folder. No router or bank of it may be in use.

@@ -201,7 +201,8 @@ struct EngineStats {
   uint64_t n_cached_tokens = 0;  // of these, found in the prefix cache
   uint64_t n_evictions = 0;      // pages
 
-  size_t n_queued = 0, n_running = 0;
+  size_t n_queued = 0, n_running = 0;  // answers
+  bool full = false;                   // a further request would be refused: engine.queue_full
   size_t n_pages = 0, n_pages_free = 0, n_pages_private = 0, n_pages_published = 0, n_pages_shared = 0;
   size_t page_bytes = 0;
   PageUse page_use;

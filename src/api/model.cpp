@@ -51,12 +51,12 @@ Result<MediumModel> MediumModel::load(const std::filesystem::path& gguf, MediumC
   return MediumModel(std::move(impl));
 }
 
-Result<void> MediumModel::enable_sona(const std::function<void(size_t done, size_t total)>& on_text) {
+Result<void> MediumModel::enable_sona(const std::function<bool(size_t done, size_t total)>& on_text) {
   return enable_sona_with_hooks({}, on_text);
 }
 
 Result<void> MediumModel::enable_sona_with_hooks(
-    std::span<const int> layers, const std::function<void(size_t done, size_t total)>& on_text) {
+    std::span<const int> layers, const std::function<bool(size_t done, size_t total)>& on_text) {
   if (impl_->sona) return refuse("learning.enabled", "sona: expected it to be off, it is on");
   ASSIGN_OR_RETURN(auto parts, SonaParts::open(*impl_->parts, layers, on_text));
   impl_->sona.reset(new Sona(std::move(parts)));

@@ -291,7 +291,9 @@ TEST_F(ModelTest, TimeoutsAndFullQueues) {
   Request slow = request(kOpening, params(490));
   slow.treatment.timeout_seconds = 0.03;
   Stream first = std::move(*own.engine().stream(slow));
+  EXPECT_FALSE(own.engine().stats().full);
   Stream second = std::move(*own.engine().stream(slow));
+  EXPECT_TRUE(own.engine().stats().full);
   const auto refused = own.engine().stream(slow);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().id, "engine.queue_full");

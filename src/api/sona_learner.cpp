@@ -69,7 +69,7 @@ Result<Learner*> learner_of(const SonaParts& parts) {
   if (parts.learner) return parts.learner.get();
   return fail(ErrorKind::kUsage, "learning.disabled",
               "adapters: expected learning to be on, found {}; nothing learns here",
-              parts.model->config.sona_config.learn == LearnMode::kRecord ? "record" : "off");
+              learn_mode_name(parts.model->config.sona_config.learn));
 }
 
 // What the model writes at the end of an answer.
@@ -234,6 +234,7 @@ AdapterStatus SonaParts::adapter_status() const {
   status.enqueue_p50_us = now.enqueue_p50_us;
   status.enqueue_p99_us = now.enqueue_p99_us;
   status.n_canary_tokens = learner->n_canary_tokens();
+  status.frozen = std::move(now.frozen);
   status.notes = std::move(now.notes);
   status.last_error = std::move(now.last_error);
   return status;

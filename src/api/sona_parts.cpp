@@ -187,7 +187,7 @@ void RecordedAnswers::forget(const std::string& tenant) {
 
 Result<std::unique_ptr<SonaParts>> SonaParts::open(
     ModelParts& model, std::span<const int> explicit_layers,
-    const std::function<void(size_t done, size_t total)>& on_text) {
+    const std::function<bool(size_t done, size_t total)>& on_text) {
   const MediumConfig& config = model.config;
   auto parts = std::make_unique<SonaParts>(config.sona_config.record_mb << 20);
   parts->model = &model;

@@ -108,7 +108,7 @@ struct SonaParts {
   // Empty layers: the configured hooks, scaled.
   static Result<std::unique_ptr<SonaParts>> open(
       ModelParts& model, std::span<const int> explicit_layers,
-      const std::function<void(size_t done, size_t total)>& on_text);
+      const std::function<bool(size_t done, size_t total)>& on_text);
   ~SonaParts();
 
   // Fills a record's common fields, checks it, embeds what has text alone.

@@ -223,7 +223,7 @@ Result<EngineLoop::Ticket> EngineLoop::submit_request(std::vector<TokenId> promp
   {
     const std::lock_guard lock(inbox_->mutex);
     if (inbox_->stop) return stopped();
-    if (n_unfinished_ >= options_.steps.max_parts + options_.max_queued) {
+    if (is_full()) {
       return fail(ErrorKind::kBusy, "engine.queue_full", "queue: expected room, {} requests are there",
                   n_unfinished_);
     }
@@ -251,8 +251,14 @@ void EngineLoop::cancel(RequestId id) {
 }
 
 EngineStats EngineLoop::stats() const {
-  const std::lock_guard lock(stats_mutex_);
-  return stats_;
+  EngineStats stats;
+  {
+    const std::lock_guard lock(stats_mutex_);
+    stats = stats_;
+  }
+  const std::lock_guard lock(inbox_->mutex);
+  stats.full = is_full();
+  return stats;
 }
 
 Result<void> EngineLoop::between_steps(Piece piece) {

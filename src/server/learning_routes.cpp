@@ -114,7 +114,6 @@ Handled sona_freeze(Call& call) {
   bool frozen = true;
   RETURN_IF_ERROR(read_bool(body, "frozen", frozen));
   RETURN_IF_ERROR(call.service.sona()->freeze(scope_of(call), frozen ? 1e9 : 0));
-  call.service.set_frozen(call.caller.tenant, frozen);
   return json_response({{"frozen", frozen}});
 }
 

@@ -173,20 +173,6 @@ std::string Service::sona_failure() const {
   return sona_failure_;
 }
 
-void Service::set_frozen(const std::string& tenant, bool frozen) {
-  const std::lock_guard lock(mutex_);
-  if (frozen) {
-    frozen_.insert(tenant);
-  } else {
-    frozen_.erase(tenant);
-  }
-}
-
-bool Service::is_frozen(const std::string& tenant) const {
-  const std::lock_guard lock(mutex_);
-  return frozen_.contains(tenant);
-}
-
 double Service::uptime_seconds() const {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
 }

@@ -9,7 +9,6 @@
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -99,9 +98,6 @@ class Service {
   Workers& blocking() { return blocking_; }  // for handlers that wait long
   Jobs& jobs() { return jobs_; }
   Json jobs_json(const std::string& tenant) const { return jobs_.list(tenant); }
-  // Whether a tenant's adapter was frozen by hand.
-  void set_frozen(const std::string& tenant, bool frozen);
-  bool is_frozen(const std::string& tenant) const;
 
   Measures& measures() { return measures_; }
   double uptime_seconds() const;
@@ -142,7 +138,6 @@ class Service {
   mutable std::mutex mutex_;  // of what follows
   std::string sona_failure_;
   std::vector<std::shared_ptr<Running>> running_;
-  std::set<std::string> frozen_;
   std::map<std::pair<std::string, std::string>, ContextBlock> contexts_;  // by tenant and session
   Workers blocking_{8, 64};
   Jobs jobs_;  // both end before what their work uses

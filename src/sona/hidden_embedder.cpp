@@ -17,7 +17,7 @@ tl::unexpected<Error> no_direction() {
 
 Result<HookBasis> load_or_fit_basis(const std::filesystem::path& file, const Sha256Digest& model,
                                     std::span<const int> layers, size_t d_model, const PooledStates& states,
-                                    const std::function<void(size_t done, size_t total)>& on_text) {
+                                    const std::function<bool(size_t done, size_t total)>& on_text) {
   if (auto basis = HookBasis::load(file, model, layers, d_model)) return basis;
   const std::span<const std::string_view> texts = whitening_texts();
   std::vector<float> pooled;
@@ -25,7 +25,9 @@ Result<HookBasis> load_or_fit_basis(const std::filesystem::path& file, const Sha
   for (size_t t = 0; t < texts.size(); ++t) {
     ASSIGN_OR_RETURN(const std::vector<float> of_text, states(texts[t], layers));
     pooled.insert(pooled.end(), of_text.begin(), of_text.end());
-    if (on_text) on_text(t + 1, texts.size());
+    if (on_text && !on_text(t + 1, texts.size()))
+      return fail(ErrorKind::kCancelled, "basis.cancelled", "basis: stopped on request at text {} of {}",
+                  t + 1, texts.size());
   }
   ASSIGN_OR_RETURN(HookBasis basis, HookBasis::fit(model, {layers.begin(), layers.end()}, d_model, pooled));
   RETURN_IF_ERROR(basis.save(file));

@@ -25,10 +25,11 @@ using PooledStates =
     std::function<Result<std::vector<float>>(std::string_view text, std::span<const int> layers)>;
 
 // The basis in `file`, or a new one, fitted on the bundled texts and saved there. `on_text(done, total)` may
-// be empty. Errors: those of the states; file.* if it cannot be saved. A damaged or foreign file is replaced.
+// be empty; false stops: basis.cancelled, and nothing is saved. Errors: those of the states; file.* if it
+// cannot be saved. A damaged or foreign file is replaced.
 Result<HookBasis> load_or_fit_basis(const std::filesystem::path& file, const Sha256Digest& model,
                                     std::span<const int> layers, size_t d_model, const PooledStates& states,
-                                    const std::function<void(size_t done, size_t total)>& on_text);
+                                    const std::function<bool(size_t done, size_t total)>& on_text);
 
 // Thread safety: all functions from any thread.
 class HiddenEmbedder final : public TextEmbedder {

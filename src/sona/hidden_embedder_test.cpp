@@ -56,7 +56,10 @@ class HiddenEmbedderTest : public testing::Test {
 TEST_F(HiddenEmbedderTest, TheBasisIsFittedOnceAndKept) {
   size_t n_told = 0;
   const std::vector<int> layers = {1, 2, 3};
-  const auto count = [&](size_t done, size_t total) { n_told += done <= total; };
+  const auto count = [&](size_t done, size_t total) {
+    n_told += done <= total;
+    return true;
+  };
   const uint64_t space =
       load_or_fit_basis(folder / "b", kModel, layers, kWidth, passes.states(), count)->space();
   const auto n_texts = static_cast<int>(whitening_texts().size());
@@ -67,6 +70,16 @@ TEST_F(HiddenEmbedderTest, TheBasisIsFittedOnceAndKept) {
   std::ofstream(folder / "b", std::ios::trunc) << "damaged";
   EXPECT_EQ(load_or_fit_basis(folder / "b", kModel, layers, kWidth, passes.states(), {})->space(), space);
   EXPECT_EQ(passes.n, 2 * n_texts);
+}
+
+TEST_F(HiddenEmbedderTest, FittingCanBeStopped) {
+  const auto stopped = load_or_fit_basis(folder / "b", kModel, std::vector{1, 2}, kWidth, passes.states(),
+                                         [](size_t done, size_t) { return done < 3; });
+  ASSERT_FALSE(stopped);
+  EXPECT_EQ(stopped.error().id, "basis.cancelled");
+  EXPECT_EQ(stopped.error().kind, ErrorKind::kCancelled);
+  EXPECT_EQ(passes.n, 3);
+  EXPECT_FALSE(std::filesystem::exists(folder / "b"));
 }
 
 TEST_F(HiddenEmbedderTest, StopsAtTheEmbeddingLayer) {

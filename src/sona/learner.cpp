@@ -58,6 +58,7 @@ class Learner::Work {
     LearningLoops::Counters counters;
     std::vector<LearnReport> reports;
     size_t n_loaded = 0;
+    std::vector<std::pair<Scope, int64_t>> frozen_until_us;
     std::string last_error;
   };
   Seen seen() const {
@@ -74,6 +75,7 @@ class Learner::Work {
     if (n_failed_ > 0) seen_.counters["failed"] = n_failed_;
     seen_.reports.assign(loops->reports().begin(), loops->reports().end());
     seen_.n_loaded = loops->n_loaded();
+    seen_.frozen_until_us = loops->frozen();
   }
 
  private:
@@ -335,6 +337,9 @@ LearnerStatus Learner::status() const {
   status.reports = std::move(seen.reports);
   status.last_error = std::move(seen.last_error);
   status.n_scopes_loaded = seen.n_loaded;
+  const int64_t now_us = options_.clock_us();
+  for (auto& [scope, until_us] : seen.frozen_until_us)
+    if (until_us > now_us) status.frozen.push_back(std::move(scope));
   for (const std::string& why : space_->rebuilt()) status.notes.push_back("made anew: " + why);
   for (const std::string& why : book_->damaged()) status.notes.push_back("damaged: " + why);
   return status;

@@ -36,6 +36,8 @@ struct LearnerStatus {
   std::vector<std::string> notes;            // damaged files, rebuilt spaces
   std::string last_error;
   size_t n_scopes_loaded = 0;
+  std::vector<Scope>
+      frozen;  // publish nothing by themselves at present; LearningLoops::frozen() says of whom
 };
 
 // *Thread safety*: all functions from any thread. Store, model and space must outlive the object.

@@ -2,11 +2,14 @@
 // Texts are drawn from it, or from an author who shifts every hidden state by the same vector.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <filesystem>
+#include <random>
 #include <string>
+#include <vector>
 
 #include "sona/learner.h"
 #include "sona/lora_for_test.h"
@@ -196,6 +199,16 @@ struct TestLearner {
     const auto found = counters.find(name);
     return found == counters.end() ? 0 : found->second;
   }
+};
+
+// What every test of the learner begins with.
+class LearnerTest : public ::testing::Test {
+ protected:
+  TestLanguage language;
+  TestFolder folder;
+  std::mt19937 random{17};
+  std::vector<float> author = language.world.normals(TestLanguage::kWidth, 0.6f);
+  const Scope ann{.tenant = "ann", .session = ""};
 };
 
 }  // namespace ruvltra::testing

@@ -124,6 +124,7 @@ Result<ScopeState*> LearningLoops::state(const Scope& scope) {
       made->last_background_us = options_.clock_us();
     }
   }
+  set_frozen(*made, made->frozen_until_us);
   Loaded& entry = states_[{scope.tenant, scope.session}];
   entry = {std::move(made), ++use_};
   return entry.state.get();
@@ -186,6 +187,9 @@ Result<void> LearningLoops::checkpoint() {
 
 Result<void> LearningLoops::forget(const std::string& tenant, const std::optional<std::string>& session) {
   std::erase_if(states_, [&](const auto& item) {
+    return item.first.first == tenant && (!session || item.first.second == *session);
+  });
+  std::erase_if(frozen_until_us_, [&](const auto& item) {
     return item.first.first == tenant && (!session || item.first.second == *session);
   });
   std::erase_if(reports_, [&](const LearnReport& report) { return report.scope.tenant == tenant; });
@@ -411,7 +415,7 @@ Result<void> LearningLoops::roll_back(ScopeState& state, const std::string& why)
   const Sha256Digest hash = book_.live(state.scope).adapter->hash();
   ASSIGN_OR_RETURN(const GenerationRecord published, book_.rollback(state.scope, {}));
   state.ban(hash);
-  state.frozen_until_us = options_.clock_us() + kHourUs;
+  set_frozen(state, options_.clock_us() + kHourUs);
   state.regression.restart();
   state.clear_blocks();
   state.candidate.clear();
@@ -490,9 +494,26 @@ Result<void> LearningLoops::boundary(const Scope& scope, std::string task) {
 
 Result<void> LearningLoops::freeze(const Scope& scope, int64_t until_us) {
   ASSIGN_OR_RETURN(ScopeState * state, this->state(scope));
-  state->frozen_until_us = until_us;
+  set_frozen(*state, until_us);
   state->changed = true;
   return save(*state);
+}
+
+void LearningLoops::set_frozen(ScopeState& state, int64_t until_us) {
+  state.frozen_until_us = until_us;
+  const Key key{state.scope.tenant, state.scope.session};
+  if (until_us > options_.clock_us()) {
+    frozen_until_us_[key] = until_us;
+  } else {
+    frozen_until_us_.erase(key);
+  }
+}
+
+std::vector<std::pair<Scope, int64_t>> LearningLoops::frozen() const {
+  std::vector<std::pair<Scope, int64_t>> all;
+  for (const auto& [key, until_us] : frozen_until_us_)
+    all.push_back({{.tenant = key.first, .session = key.second}, until_us});
+  return all;
 }
 
 }  // namespace ruvltra

@@ -124,6 +124,9 @@ class LearningLoops {
   const Counters& counters() const { return counters_; }
   const std::deque<LearnReport>& reports() const { return reports_; }
   size_t n_loaded() const { return states_.size(); }
+  // Scopes that publish nothing by themselves, and until when; of those whose state was looked at since the
+  // start.
+  std::vector<std::pair<Scope, int64_t>> frozen() const;
 
  private:
   using Key = std::pair<std::string, std::string>;
@@ -137,6 +140,7 @@ class LearningLoops {
   Result<void> deep_loops();  // of every tenant
   Result<ScopeState*> state(const Scope& scope);
   Result<void> make_room();
+  void set_frozen(ScopeState& state, int64_t until_us);
   Result<void> save(ScopeState& state);
   void prune_session_files();
   Result<std::vector<std::filesystem::path>> state_files() const;
@@ -170,6 +174,7 @@ class LearningLoops {
   std::optional<LoraLoss> loss_;
   std::unique_ptr<TokenRecords> scratch_;  // the records of one signal
   std::map<Key, Loaded> states_;
+  std::map<Key, int64_t> frozen_until_us_;  // also of states that have gone to their files since
   uint64_t use_ = 0;
   uint64_t n_background_ = 0;  // by themselves, since the last deep loop
   int64_t last_deep_us_ = 0;   // or since the start
