@@ -3,6 +3,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/learning_json.h"
 #include "console.h"
 #include "learning.h"
 #include "load.h"
@@ -40,26 +41,6 @@ Json generation_row(const GenerationInfo& info) {
   return {{"tenant", info.scope.tenant}, {"session", info.scope.session}, {"number", info.number},
           {"hash", info.hash},           {"parent", info.parent},         {"reason", info.reason},
           {"time_us", info.time_us}};
-}
-
-Json report_json(const LearningReport& report) {
-  Json tasks = Json::array();
-  for (const TaskForgetting& task : report.forgetting)
-    tasks.push_back({{"task", task.task}, {"nat", task.nat}, {"tokens", task.n_tokens}});
-  return {{"loop", report.loop},
-          {"accepted", report.accepted},
-          {"reason", report.reason},
-          {"detail", report.detail},
-          {"generation", report.generation},
-          {"nll_before", report.nll_before},
-          {"nll_after", report.nll_after},
-          {"gain_lower_bound", report.gain_lower_bound},
-          {"canary_rise", report.canary_rise},
-          {"canary_kl", report.canary_kl},
-          {"delta_p999", report.delta_p999},
-          {"train_tokens", report.n_train_tokens},
-          {"held_out_tokens", report.n_held_out_tokens},
-          {"forgetting", tasks}};
 }
 
 // One line of a table of generations.
@@ -180,8 +161,8 @@ Result<int> learn(const Options& options, Sona& sona) {
                                  {"clusters", bank.n_clusters},
                                  {"recall_before", bank.recall_before},
                                  {"recall_after", bank.recall_after}}},
-                               {"adapter", report_json(background.adapter)},
-                               {"sessions", report_json(deep.adapter)}}));
+                               {"adapter", learning_report_json(background.adapter)},
+                               {"sessions", learning_report_json(deep.adapter)}}));
     return kExitOk;
   }
   print("router head   {} outcomes, {} new: {}\n", head.n_outcomes, head.n_new,
@@ -202,7 +183,7 @@ Result<int> teach(const Options& options, Sona& sona) {
   ASSIGN_OR_RETURN(const size_t n_tokens, sona.teach(text, scope_of(options)));
   ASSIGN_OR_RETURN(const LearningReport report, sona.learn(scope_of(options)));
   if (options.json) {
-    Json out = report_json(report);
+    Json out = learning_report_json(report);
     out["tokens"] = n_tokens;
     print("{}\n", to_json(out));
   } else {

@@ -261,7 +261,7 @@ class MessagePresenter final : public Presenter {
   }
   static Json usage_of(const Usage& usage) {
     return {{"input_tokens", usage.n_prompt - std::min(usage.n_cached, usage.n_prompt)},
-            {"cache_creation_input_tokens", 0},
+            {"cache_creation_input_tokens", nullptr},
             {"cache_read_input_tokens", usage.n_cached},
             {"output_tokens", usage.n_completion}};
   }

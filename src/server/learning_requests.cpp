@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/fail.h"
+#include "base/learning_json.h"
 #include "base/routing_json.h"
 #include "server/fields.h"
 
@@ -16,10 +17,6 @@ constexpr int64_t kMaxTaskBytes = 64 << 10;
 
 Scope scope_of(const Caller& caller, std::string session = {}) {
   return {.tenant = caller.tenant, .session = std::move(session)};
-}
-
-std::string_view mode_name(LearnMode mode) {
-  return mode == LearnMode::kOn ? "on" : mode == LearnMode::kRecord ? "record" : "off";
 }
 
 Result<std::string> required_text(const Json& arguments, std::string_view name) {
@@ -228,49 +225,67 @@ Json generation_json(const GenerationInfo& generation) {
           {"report", std::move(report)}};
 }
 
-Json report_json(const LearningReport& report) {
-  return {{"loop", report.loop},
-          {"accepted", report.accepted},
-          {"reason", report.reason},
-          {"detail", report.detail},
-          {"generation", report.generation},
-          {"nll_before", report.nll_before},
-          {"nll_after", report.nll_after},
-          {"canary_kl", report.canary_kl},
-          {"canary_rise", report.canary_rise},
-          {"delta_p999", report.delta_p999},
-          {"update_norm", report.update_norm},
-          {"train_tokens", report.n_train_tokens},
-          {"held_out_tokens", report.n_held_out_tokens},
-          {"time", report.time_us / 1'000'000}};
+// What became of the learner's candidates, of all tenants.
+struct Updates {
+  uint64_t n_accepted = 0;
+  Json rejected = Json::object();  // by reason
+};
+
+Updates updates_of(const AdapterStatus& status) {
+  constexpr std::string_view kRefused = "refused: ";
+  Updates updates;
+  for (const auto& [name, n] : status.counters) {
+    if (name == "accepted") updates.n_accepted = n;
+    if (name.starts_with(kRefused)) updates.rejected[name.substr(kRefused.size())] = n;
+  }
+  return updates;
+}
+
+bool is_frozen(const AdapterStatus& status, const Caller& caller) {
+  return std::any_of(status.frozen.begin(), status.frozen.end(), [&](const Scope& scope) {
+    return scope.tenant == caller.tenant && scope.session.empty();
+  });
 }
 
 }  // namespace
+
+Json sona_summary(Service& service, const Caller& caller) {
+  Sona* sona = service.sona();
+  if (sona == nullptr) return nullptr;
+  const SonaStatus status = sona->status();
+  const GenerationInfo live = sona->live(scope_of(caller));
+  Updates updates = updates_of(status.adapters);
+  return {{"mode", learn_mode_name(status.mode)},
+          {"generation", live.number},
+          {"hash", live.hash},
+          {"accepted", updates.n_accepted},
+          {"rejected", std::move(updates.rejected)},
+          {"bank_rows", status.bank.n_patterns},
+          {"bank_capacity", status.bank.capacity},
+          {"trajectories", status.n_trajectories},
+          {"signals_waiting", status.adapters.n_waiting},
+          {"frozen", is_frozen(status.adapters, caller)}};
+}
 
 Json sona_status(Service& service, const Caller& caller) {
   Sona& sona = *service.sona();
   const SonaStatus status = sona.status();
   const GenerationInfo live = sona.live(scope_of(caller));
-  constexpr std::string_view kRefused = "refused: ";
-  uint64_t n_accepted = 0;
-  Json rejected = Json::object(), counters = Json::object();
-  for (const auto& [name, n] : status.adapters.counters) {
-    counters[name] = n;
-    if (name == "accepted") n_accepted = n;
-    if (name.starts_with(kRefused)) rejected[name.substr(kRefused.size())] = n;
-  }
+  Updates updates = updates_of(status.adapters);
+  Json counters = Json::object();
+  for (const auto& [name, n] : status.adapters.counters) counters[name] = n;
   // What was measured for others is not told.
   Json reports = Json::array(), change = nullptr;
   for (const LearningReport& report : status.adapters.reports) {
     if (report.scope.tenant != caller.tenant) continue;
     if (report.accepted && change.is_null()) change = report.nll_after - report.nll_before;
-    reports.push_back(report_json(report));
+    reports.push_back(learning_report_json(report));
   }
   return {{"enabled", true},
-          {"mode", mode_name(status.mode)},
+          {"mode", learn_mode_name(status.mode)},
           {"generation", live.number},
           {"hash", live.hash},
-          {"updates", {{"accepted", n_accepted}, {"rejected", std::move(rejected)}}},
+          {"updates", {{"accepted", updates.n_accepted}, {"rejected", std::move(updates.rejected)}}},
           {"counters", std::move(counters)},
           {"delta_nll", std::move(change)},
           {"reports", std::move(reports)},
@@ -287,7 +302,7 @@ Json sona_status(Service& service, const Caller& caller) {
            {{"waiting", status.adapters.n_waiting},
             {"total", status.adapters.n_signals},
             {"overwritten", status.adapters.n_overwritten}}},
-          {"frozen", service.is_frozen(caller.tenant)},
+          {"frozen", is_frozen(status.adapters, caller)},
           {"jobs", service.jobs_json(caller.tenant)}};
 }
 

@@ -30,8 +30,9 @@ Result<Json> end_trajectory(Service& service, const Caller& caller, const std::s
 Result<std::vector<PatternHit>> search_bank(Service& service, const Caller& caller, std::string_view query,
                                             int limit, bool gated);
 
-// The state of what is learned for the caller.
+// The state of what is learned for the caller, and the same in short, null without a learning system.
 Json sona_status(Service& service, const Caller& caller);
+Json sona_summary(Service& service, const Caller& caller);
 // Generations of the tenant, newest first, then those of its conversations (with session_id), and which one
 // is live for the tenant.
 Json list_adapters(Service& service, const Caller& caller);

@@ -1,6 +1,5 @@
 // The subset of Ollama's routes that its clients use: /api/chat, generate, embed, tags, show, ps, version.
 #include <algorithm>
-#include <cmath>
 #include <ctime>
 
 #include "base/fail.h"
@@ -221,20 +220,21 @@ Json entry(const Service& service) {
           {"digest", service.model()->sha256()},  {"details", details(service)}};
 }
 
-// The first n_dimensions of a text's vector, at unit length.
-Result<std::vector<float>> unit_embedding(MediumModel& model, const Json& text, int n_dimensions,
-                                          size_t& n_tokens) {
+Result<std::vector<float>> embedding_of(MediumModel& model, const Json& text, int n_dimensions,
+                                        size_t& n_tokens) {
   if (!text.is_string()) return bad_field("input", "expected strings, found {}", type_of(text));
   ASSIGN_OR_RETURN(const auto tokens, model.tokenize(text.get_ref<const std::string&>()));
-  if (tokens.empty()) return bad_field("input", "expected texts that are not empty");
   n_tokens += tokens.size();
-  ASSIGN_OR_RETURN(std::vector<float> vector, model.embed(tokens));
-  vector.resize(static_cast<size_t>(n_dimensions));
-  double sum = 0;
-  for (const float value : vector) sum += static_cast<double>(value) * static_cast<double>(value);
-  const auto scale = static_cast<float>(sum > 0 ? 1 / std::sqrt(sum) : 0);
-  for (float& value : vector) value *= scale;
-  return vector;
+  return unit_embedding(model, tokens, n_dimensions);
+}
+
+// Whether the model's chat template tells the model of tools.
+bool knows_tools(const MediumModel& model) {
+  const std::vector<ChatMessage> messages = {{"user", "x", {}}};
+  const auto with = model.tokenize(
+      messages, R"([{"type":"function","function":{"name":"f","description":"","parameters":{}}}])");
+  const auto without = model.tokenize(messages);
+  return with && without && *with != *without;
 }
 
 }  // namespace
@@ -288,7 +288,7 @@ Handled ollama_embed(Call& call) {
   size_t n_tokens = 0;
   for (const Json& text : list) {
     if (call.exchange->closed()) return std::nullopt;
-    ASSIGN_OR_RETURN(auto vector, unit_embedding(call.model(), text, n_dimensions, n_tokens));
+    ASSIGN_OR_RETURN(auto vector, embedding_of(call.model(), text, n_dimensions, n_tokens));
     embeddings.push_back(std::move(vector));
   }
   return json_response(
@@ -301,8 +301,8 @@ Handled ollama_embeddings(Call& call) {
   RETURN_IF_ERROR(read_string(body, "model", model, 256));
   RETURN_IF_ERROR(profile_of_model(call.service, without_tag(model)));
   size_t n_tokens = 0;
-  ASSIGN_OR_RETURN(auto vector, unit_embedding(call.model(), member(body, "prompt"),
-                                               call.model().config().d_model, n_tokens));
+  ASSIGN_OR_RETURN(auto vector, embedding_of(call.model(), member(body, "prompt"),
+                                             call.model().config().d_model, n_tokens));
   return json_response({{"embedding", std::move(vector)}});
 }
 
@@ -322,10 +322,9 @@ Handled ollama_show(Call& call) {
   if (model.empty()) RETURN_IF_ERROR(read_string(body, "name", model, 256));
   RETURN_IF_ERROR(profile_of_model(call.service, without_tag(model)));
   const MediumConfig& config = call.model().config();
-  return json_response({{"modelfile", ""},
-                        {"parameters", ""},
-                        {"template", ""},
-                        {"details", details(call.service)},
+  Json capabilities = {"completion", "embedding"};
+  if (knows_tools(call.model())) capabilities.push_back("tools");
+  return json_response({{"details", details(call.service)},
                         {"model_info",
                          {{"general.architecture", "qwen2"},
                           {"general.name", call.model().name()},
@@ -335,7 +334,7 @@ Handled ollama_show(Call& call) {
                           {"qwen2.embedding_length", config.d_model},
                           {"qwen2.attention.head_count", config.n_heads},
                           {"qwen2.attention.head_count_kv", config.n_kv_heads}}},
-                        {"capabilities", Json::array({"completion", "tools", "embedding"})}});
+                        {"capabilities", std::move(capabilities)}});
 }
 
 Handled ollama_version(Call&) { return json_response({{"version", RUVLTRA_VERSION}}); }

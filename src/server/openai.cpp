@@ -121,6 +121,18 @@ Handled show_model(Call& call) {
   return json_response(model_json(call.service, call.arguments[0]));
 }
 
+Result<std::vector<float>> unit_embedding(MediumModel& model, std::span<const TokenId> tokens,
+                                          int n_dimensions) {
+  if (tokens.empty()) return bad_field("input", "expected texts that are not empty");
+  ASSIGN_OR_RETURN(std::vector<float> vector, model.embed(tokens));
+  vector.resize(static_cast<size_t>(n_dimensions));
+  double sum = 0;
+  for (const float value : vector) sum += static_cast<double>(value) * static_cast<double>(value);
+  const auto scale = static_cast<float>(sum > 0 ? 1 / std::sqrt(sum) : 0);
+  for (float& value : vector) value *= scale;
+  return vector;
+}
+
 Handled embeddings(Call& call) {
   ASSIGN_OR_RETURN(const Json body, call.body());
   std::string model_name, format = "float";
@@ -149,15 +161,9 @@ Handled embeddings(Call& call) {
     } else {
       return bad_field("input", "expected a string or token ids, found {}", type_of(one));
     }
-    if (tokens.empty()) return bad_field("input", "expected texts that are not empty");
     n_tokens += tokens.size();
     if (call.exchange->closed()) return std::nullopt;
-    ASSIGN_OR_RETURN(std::vector<float> vector, model.embed(tokens));
-    vector.resize(static_cast<size_t>(n_dimensions));
-    double sum = 0;
-    for (const float value : vector) sum += static_cast<double>(value) * static_cast<double>(value);
-    const auto scale = static_cast<float>(sum > 0 ? 1 / std::sqrt(sum) : 0);
-    for (float& value : vector) value *= scale;
+    ASSIGN_OR_RETURN(const std::vector<float> vector, unit_embedding(model, tokens, n_dimensions));
     data.push_back({{"object", "embedding"},
                     {"index", data.size()},
                     {"embedding", format == "base64" ? Json(base64(vector)) : Json(vector)}});

@@ -1,8 +1,10 @@
 // Pieces of OpenAI's forms that several faces use.
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/json.h"
 #include "ruvltra/model.h"
@@ -23,6 +25,11 @@ std::string token_text(const MediumModel& model, TokenId token);
 // Model hash and generation of learned weights, as "system_fingerprint".
 std::string fingerprint(const MediumModel& model, const Generation& generation);
 int64_t unix_seconds();
+
+// The first n_dimensions of the vector of a text's tokens, at unit length. Error: request.field for no
+// tokens.
+Result<std::vector<float>> unit_embedding(MediumModel& model, std::span<const TokenId> tokens,
+                                          int n_dimensions);
 
 Handled chat_completions(Call& call);
 Handled completions(Call& call);

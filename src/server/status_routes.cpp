@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "server/fields.h"
+#include "server/learning_requests.h"
 #include "server/openai.h"
 
 namespace ruvltra {
@@ -20,45 +21,11 @@ uint64_t resident_bytes() {
   return n_resident * 4096;
 }
 
-std::string_view mode_name(LearnMode mode) {
-  return mode == LearnMode::kOn ? "on" : mode == LearnMode::kRecord ? "record" : "off";
-}
-
 Json pages_json(const EngineStats& stats) {
   return {{"page_tokens", kPageTokens},       {"page_bytes", stats.page_bytes},
           {"total", stats.n_pages},           {"free", stats.n_pages_free},
           {"private", stats.n_pages_private}, {"published", stats.n_pages_published},
           {"shared", stats.n_pages_shared},   {"evictions", stats.n_evictions}};
-}
-
-// Counters of the learner that say what became of its candidates.
-std::pair<uint64_t, Json> updates_of(const AdapterStatus& status) {
-  uint64_t n_accepted = 0;
-  Json rejected = Json::object();
-  for (const auto& [name, n] : status.counters) {
-    if (name == "accepted") n_accepted = n;
-    constexpr std::string_view kRefused = "refused: ";
-    if (name.starts_with(kRefused)) rejected[name.substr(kRefused.size())] = n;
-  }
-  return {n_accepted, std::move(rejected)};
-}
-
-Json sona_json(Service& service, const Caller& caller) {
-  Sona* sona = service.sona();
-  if (sona == nullptr) return nullptr;
-  const SonaStatus status = sona->status();
-  const GenerationInfo live = sona->live({.tenant = caller.tenant, .session = {}});
-  auto [n_accepted, rejected] = updates_of(status.adapters);
-  return {{"mode", mode_name(status.mode)},
-          {"generation", live.number},
-          {"hash", live.hash},
-          {"accepted", n_accepted},
-          {"rejected", std::move(rejected)},
-          {"bank_rows", status.bank.n_patterns},
-          {"bank_capacity", status.bank.capacity},
-          {"trajectories", status.n_trajectories},
-          {"signals_waiting", status.adapters.n_waiting},
-          {"frozen", service.is_frozen(caller.tenant)}};
 }
 
 // One second's view; rates come from what changed since the last one.
@@ -124,7 +91,7 @@ class Ticker : public std::enable_shared_from_this<Ticker> {
                    {"accepted_at", stats.speculation.n_accepted_at}}},
                  {"memory", {{"rss_bytes", resident_bytes()}}},
                  {"connections", service_.http_stats().n_connections},
-                 {"sona", sona_json(service_, caller_)}};
+                 {"sona", sona_summary(service_, caller_)}};
     last_ = stats;
     last_time_ = now;
     first_ = false;
@@ -161,9 +128,7 @@ Handled ready(Call& call) {
   };
   if (service.draining()) return refuse("the server is shutting down", "draining");
   if (service.model() == nullptr) return refuse("model is loading", "model_loading");
-  const EngineStats stats = service.model()->engine().stats();
-  if (stats.n_queued >= static_cast<size_t>(service.model()->config().engine.queue))
-    return refuse("the queue is full", "queue_full");
+  if (service.model()->engine().stats().full) return refuse("the queue is full", "queue_full");
   return json_response({{"status", "ready"}});
 }
 
@@ -264,10 +229,8 @@ Handled kv_pages(Call& call) {
   for (const auto& running : call.service.running()) {
     const bool own = running->tenant == call.caller.tenant;
     const size_t n_positions = running->n_prompt_done + running->n_generated;
-    document["sequences"].push_back({{"request", own ? Json(running->id) : Json()},
-                                     {"own", own},
-                                     {"pages", (n_positions + kPageTokens - 1) / kPageTokens},
-                                     {"positions", n_positions}});
+    document["sequences"].push_back(
+        {{"request", own ? Json(running->id) : Json()}, {"own", own}, {"positions", n_positions}});
   }
   return json_response(document);
 }
