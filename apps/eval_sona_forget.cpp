@@ -63,7 +63,8 @@ struct Outcome {
   uint64_t seed = 0;
   double first_base = 0, first_learned = 0, first_left = 0;
   double second_before = 0, second_learned = 0;
-  double told = 0;        // of the first, by the learner itself: on blocks it kept
+  // Of the first, by the learner itself on blocks it kept; absent where it did not compare.
+  std::optional<double> told;
   bool accepted = false;  // both
   std::string hash;       // of what was live in the end
   double forgotten() const { return first_left - first_learned; }
@@ -131,8 +132,9 @@ Result<void> ForgetEval::one(SonaTrial& trial, double lambda, uint64_t seed) {
     if (task.task == "first") out.told = task.nat;
   out.hash = trial.sona().live(scope).hash;
   if (!common_.json) {
-    print("{:>6} {:>5} {:>9.4f} {:>9.4f} {:>9.4f} {:>10.4f} {:>9.4f} {:>10.4f}  {}\n", lambda, seed,
-          out.first_base, out.first_learned, out.first_left, out.forgotten(), out.told, out.gained(),
+    print("{:>6} {:>5} {:>9.4f} {:>9.4f} {:>9.4f} {:>10.4f} {:>9} {:>10.4f}  {}\n", lambda, seed,
+          out.first_base, out.first_learned, out.first_left, out.forgotten(),
+          out.told ? fmt::format("{:.4f}", *out.told) : "-", out.gained(),
           out.accepted     ? ""
           : first.accepted ? second.reason
                            : first.reason);
@@ -153,8 +155,11 @@ void ForgetEval::judge() {
   std::vector<double> cuts, losses;
   size_t n_other_weights = 0, n_accepted = 0;
   for (size_t i = 0; i < judged.size(); ++i) {
-    cuts.push_back(1 - judged[i]->forgotten() / plain[i]->forgotten());
-    losses.push_back(1 - judged[i]->gained() / plain[i]->gained());
+    // Where an author was refused there is nothing to compare; the last gate counts it.
+    if (judged[i]->accepted && plain[i]->accepted) {
+      cuts.push_back(1 - judged[i]->forgotten() / plain[i]->forgotten());
+      losses.push_back(1 - judged[i]->gained() / plain[i]->gained());
+    }
     n_other_weights += judged[i]->hash != plain[i]->hash;
   }
   for (const Outcome& outcome : outcomes_) n_accepted += outcome.accepted;
@@ -217,7 +222,7 @@ Result<int> ForgetEval::run() {
                      {"first_left", o.first_left},
                      {"second_before", o.second_before},
                      {"second_learned", o.second_learned},
-                     {"told", o.told},
+                     {"told", o.told ? Json(*o.told) : Json(nullptr)},
                      {"accepted", o.accepted},
                      {"hash", o.hash}});
     }

@@ -34,9 +34,9 @@ def call(*words, stdin=b"", timeout=120, **extra):
     return done.returncode, done.stdout, done.stderr
 
 
-def start(*words, **named):
-    """The program in the background, without input."""
-    return subprocess.Popen([PROGRAM, *words], stdin=subprocess.DEVNULL, env=environment(), **named)
+def start(*words, extra=None, **named):
+    """The program in the background, without input; extra: of its environment."""
+    return subprocess.Popen([PROGRAM, *words], stdin=subprocess.DEVNULL, env=environment(**(extra or {})), **named)
 
 
 class Case(unittest.TestCase):

@@ -9,7 +9,7 @@ import sys
 import unittest
 
 from cli_harness import ROOT, SCRATCH, Case, environment, main
-from server_process import Server
+from serve_harness import Server
 
 CLIENTS = os.path.join(ROOT, "examples/clients")
 
@@ -21,12 +21,12 @@ class Clients(Case):
         with open(keys, "w") as file:
             file.write("ana secret-ana\n")
         os.chmod(keys, 0o600)
-        cls.server = Server("--learn", "record", "--api-key-file", keys)
-        cls.server.wait_until_it_learns()
+        cls.server = Server("examples", "--learn", "record", "--api-key-file", keys)
+        cls.server.wait_until_it_learns("secret-ana")
 
     @classmethod
     def tearDownClass(cls):
-        cls.server.__exit__()
+        cls.server.stop()
 
     def run_client(self, *words, key="secret-ana", cwd=None):
         kept = {**environment(), "RUVLTRA_URL": self.server.url, "RUVLTRA_KEY": key}

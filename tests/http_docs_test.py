@@ -4,10 +4,11 @@ metrics, its tools, and real answers, each of which must be as its schema says a
 import os
 import re
 import sys
+import time
 import unittest
 
 from cli_harness import ROOT, Case, main
-from server_process import Server
+from serve_harness import Server
 
 try:
     import jsonschema
@@ -177,19 +178,20 @@ REQUESTS = [
 class Answers(Case):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server("--learn", "on")
+        cls.server = Server("docs", "--learn", "on")
         cls.server.wait_until_it_learns()
         cls.asked = set()
 
     @classmethod
     def tearDownClass(cls):
-        cls.server.__exit__()
+        cls.server.stop()
 
     def check(self, method, path, pattern, body, status):
         """The answer, after it was compared with the schemas of the OpenAPI file. What the file says of requests is compared,
         too: what the server takes must fit, and what it refuses for its fields must not."""
         operation = operations()[method, pattern]
-        answer, document = self.server.ask(method, path, body)
+        answer = self.server.call(method, path, body)
+        document = answer.document
         where = f"{method} {path}: {answer.status} {document}"
         self.assertEqual(answer.status, status, where)
         self.assertIn(str(status), operation["responses"], where)
@@ -236,7 +238,12 @@ class Answers(Case):
         self.assertGreater(len(hits), 0)
         agents = self.check("GET", "/v1/agents", "/v1/agents", None, 200)
         self.check("PUT", "/v1/agents", "/v1/agents", agents, 200)
-        self.check("GET", "/v1/sona/status", "/v1/sona/status", None, 200)
+        self.check("POST", "/v1/sona/reset", "/v1/sona/reset", None, 200)
+        self.assertTrue(self.check("GET", "/v1/sona/adapters", "/v1/sona/adapters", None, 200)["data"][0]["live"])
+        self.check("POST", "/v1/sona/learn", "/v1/sona/learn", {}, 202)
+        while not (status := self.check("GET", "/v1/sona/status", "/v1/sona/status", None, 200))["reports"]:
+            time.sleep(0.05)
+        self.assertFalse(status["reports"][0]["accepted"])
         self.check("DELETE", "/v1/sona/tenant", "/v1/sona/tenant", None, 200)
 
         # Nothing was left out but what is no JSON, and a request that runs.
@@ -244,10 +251,10 @@ class Answers(Case):
         self.assertEqual(left, {("GET", "/"), ("GET", "/ui/{file}"), ("GET", "/metrics"), ("GET", "/v1/stats/stream"), })
 
     def test_streams(self):
-        answer, text = self.server.ask("POST", "/v1/chat/completions", {
+        answer = self.server.call("POST", "/v1/chat/completions", {
             **CHAT, "stream": True, "stream_options": {"include_usage": True}, "logprobs": True, "sona_options": {}})
-        self.assertTrue(answer.getheader("Content-Type").startswith("text/event-stream"))
-        events = [line[6:] for line in text.decode().split("\n") if line.startswith("data: ")]
+        self.assertTrue(answer.headers["Content-Type"].startswith("text/event-stream"))
+        events = [line[6:] for line in answer.body.decode().split("\n") if line.startswith("data: ")]
         self.assertEqual(events[-1], "[DONE]")
         self.assertGreater(len(events), 8)
         schema = OPENAPI["components"]["schemas"]["ChatChunk"]
@@ -255,22 +262,22 @@ class Answers(Case):
             document = json.loads(event)
             self.assertEqual([e.message for e in validator(schema).iter_errors(document)], [], event)
             self.assertEqual(unknown_fields(document, schema), [], event)
-        answer, text = self.server.ask("POST", "/api/generate", {"prompt": "A fox", "options": {"num_predict": 4}})
-        lines = [json.loads(line) for line in text.decode().split("\n") if line]
+        answer = self.server.call("POST", "/api/generate", {"prompt": "A fox", "options": {"num_predict": 4}})
+        lines = [json.loads(line) for line in answer.body.decode().split("\n") if line]
         self.assertTrue(lines[-1]["done"])
         for line in lines:
             self.assertTrue(fits(line, {"$ref": "#/components/schemas/OllamaGenerateResponse"}), line)
 
     def test_metrics_table(self):
         """docs/server.md names every metric the server has after it worked, and its kind."""
-        _, text = self.server.ask("GET", "/metrics")
+        text = self.server.call("GET", "/metrics").body
         kinds = dict(re.findall(r"(?m)^# TYPE (ruvltra_\w+) (\w+)$", text.decode()))
         rows = re.findall(r"(?m)^\| (gauge|counter|histogram) \| (.*?) \|", read("docs/server.md"))
         named = {"ruvltra_" + name: kind for kind, names in rows for name in re.findall(r"`(\w+)", names)}
         self.assertEqual({name: named.get(name) for name in kinds}, kinds)
 
     def test_mcp_page_names_every_tool(self):
-        _, document = self.server.ask("POST", "/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
+        document = self.server.post("/mcp", {"jsonrpc": "2.0", "id": 1, "method": "tools/list"})
         tools = {tool["name"]: tool["inputSchema"] for tool in document["result"]["tools"]}
         rows = dict(re.findall(r"(?m)^\| `(\w+)` \| (.*?) \|", read("docs/mcp.md")))
         self.assertEqual(set(rows), set(tools))

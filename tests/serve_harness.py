@@ -36,17 +36,29 @@ class Answer:
     def json(self):
         return json.loads(self.body)
 
+    @property
+    def document(self):
+        """What JSON says, or the bytes of anything else."""
+        return self.json if (self.headers["Content-Type"] or "").startswith("application/json") else self.body
+
 
 class Server:
     """On the nano model, a free port and a data folder of its own name; stderr goes to a file."""
 
-    def __init__(self, name, *words):
+    def __init__(self, name, *words, **extra):
         self.told = ""
         self.stderr = tempfile.TemporaryFile("w+")
-        self.process = start("serve", "-m", MODEL, "--port", "0", "--data-dir", data_folder(name), *words, stdout=subprocess.DEVNULL, stderr=self.stderr)
+        self.process = start("serve", "-m", MODEL, "--port", "0", "--data-dir", data_folder(name), *words,
+                             extra=extra, stdout=subprocess.DEVNULL, stderr=self.stderr)
         self.url = self.wait(lambda: re.search(r"serving \S+ at (http://\S+)", self.log())).group(1)
         self.port = int(self.url.rsplit(":", 1)[1])
         self.wait(lambda: self.call("GET", "/ready").status == 200)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
 
     def log(self):
         # Reading through the descriptor the program writes with would move its place: pread does not.

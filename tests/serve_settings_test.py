@@ -5,7 +5,7 @@ import os
 import re
 
 from cli_harness import SCRATCH, Case, main
-from server_process import Server
+from serve_harness import Server
 
 CHAT = {"messages": [{"role": "user", "content": "Tell me a story about a fox."}], "max_tokens": 8}
 
@@ -66,34 +66,34 @@ class InForce(Case):
         with open(config, "w") as file:
             file.write('alias = ["gpt-4o-mini"]\n[serve]\nprofile = "coder"\nallowed_host = ["chat.example.org"]\n'
                        'cors_origin = ["https://web.example.org"]\nno_ui = true\n')
-        with Server("--config", config, RUVLTRA_PROFILE="agent") as server:
+        with Server("acts", "--config", config, RUVLTRA_PROFILE="agent") as server:
             def profile(**fields):
-                return server.ask("POST", "/v1/chat/completions", {**CHAT, **fields})[1]["ruvltra"]["profile"]
+                return server.call("POST", "/v1/chat/completions", {**CHAT, **fields}).json["ruvltra"]["profile"]
             self.assertEqual(profile(), "agent")  # the environment wins over the file
             # Side by side, from one set of weights: by the model's name, and by a field that wins over it.
             self.assertEqual([profile(model="ruvltra-" + name) for name in ("base", "coder", "agent")],
                              ["base", "coder", "agent"])
             self.assertEqual(profile(model="ruvltra-base", profile="coder"), "coder")
             self.assertEqual(profile(model="gpt-4o-mini"), "agent")
-            answer, body = server.ask("POST", "/v1/chat/completions", {**CHAT, "model": "gpt-5"})
-            self.assertEqual((answer.status, body["error"]["code"]), (404, "model_not_found"))
-            ids = {model["id"]: model["meta"]["sha256"] for model in server.ask("GET", "/v1/models")[1]["data"]}
+            answer = server.call("POST", "/v1/chat/completions", {**CHAT, "model": "gpt-5"})
+            self.assertEqual((answer.status, answer.json["error"]["code"]), (404, "model_not_found"))
+            ids = {model["id"]: model["meta"]["sha256"] for model in server.call("GET", "/v1/models").json["data"]}
             self.assertEqual(set(ids), {"nano-q8_0", "ruvltra-base", "ruvltra-coder", "ruvltra-agent", "gpt-4o-mini"})
             self.assertEqual(len(set(ids.values())), 1)
             # The coder's profile has a seed, so it says the same twice; the base profile draws one.
-            twice = [server.ask("POST", "/v1/chat/completions", {**CHAT, "model": "ruvltra-coder"})[1] for _ in range(2)]
+            twice = [server.call("POST", "/v1/chat/completions", {**CHAT, "model": "ruvltra-coder"}).json for _ in range(2)]
             self.assertEqual(twice[0]["ruvltra"]["seed"], 0)
             self.assertEqual(twice[0]["choices"][0]["message"], twice[1]["choices"][0]["message"])
-            seeds = {server.ask("POST", "/v1/chat/completions", {**CHAT, "model": "ruvltra-base"})[1]["ruvltra"]["seed"]
+            seeds = {server.call("POST", "/v1/chat/completions", {**CHAT, "model": "ruvltra-base"}).json["ruvltra"]["seed"]
                      for _ in range(2)}
             self.assertEqual(len(seeds), 2)
 
-            self.assertEqual(server.ask("GET", "/v1/models", headers={"Host": "chat.example.org"})[0].status, 200)
-            self.assertEqual(server.ask("GET", "/v1/models", headers={"Host": "evil.example.org"})[0].status, 403)
-            answer, _ = server.ask("GET", "/v1/models", headers={"Origin": "https://web.example.org"})
-            self.assertEqual((answer.status, answer.getheader("Access-Control-Allow-Origin")), (200, "https://web.example.org"))
-            self.assertEqual(server.ask("GET", "/v1/models", headers={"Origin": "https://evil.example.org"})[0].status, 403)
-            self.assertEqual(server.ask("GET", "/")[0].status, 404)
+            self.assertEqual(server.call("GET", "/v1/models", headers={"Host": "chat.example.org"}).status, 200)
+            self.assertEqual(server.call("GET", "/v1/models", headers={"Host": "evil.example.org"}).status, 403)
+            answer = server.call("GET", "/v1/models", headers={"Origin": "https://web.example.org"})
+            self.assertEqual((answer.status, answer.headers["Access-Control-Allow-Origin"]), (200, "https://web.example.org"))
+            self.assertEqual(server.call("GET", "/v1/models", headers={"Origin": "https://evil.example.org"}).status, 403)
+            self.assertEqual(server.call("GET", "/").status, 404)
 
     def test_keys_from_a_file_that_the_settings_name(self):
         keys = os.path.join(SCRATCH, "keys")
@@ -103,9 +103,9 @@ class InForce(Case):
         config = os.path.join(SCRATCH, "keys.toml")
         with open(config, "w") as file:
             file.write(f'[serve]\napi_key_file = "{keys}"\n')
-        with Server("--config", config) as server:
-            self.assertEqual(server.ask("GET", "/v1/models")[0].status, 401)
-            self.assertEqual(server.ask("GET", "/v1/models", headers={"Authorization": "Bearer secret-bob"})[0].status, 200)
+        with Server("keyed", "--config", config) as server:
+            self.assertEqual(server.call("GET", "/v1/models").status, 401)
+            self.assertEqual(server.call("GET", "/v1/models", headers={"Authorization": "Bearer secret-bob"}).status, 200)
         self.refused(2, "--host 0.0.0.0: expected --api-key-file", "serve", "--host", "0.0.0.0", "--port", "0")
 
 

@@ -19,9 +19,15 @@ export async function pageChecks() {
     const tile = (label) => page.locator('.tile', { hasText: label }).locator('b');
     await tile('Running').waitFor();
     const before = (await statistics()).requests.cancelled;
-    const running = fetch(`${order.open}/v1/chat/completions`, { method: 'POST', body: JSON.stringify({
-      model: 'ruvltra-base', max_tokens: 1900, n: 8, logit_bias: await endless(), messages: [{ role: 'user', content: 'Tell me a long story about a ship.' }], stream: true }) })
+    const bias = await endless();
+    const tell = (about, signal) => fetch(`${order.open}/v1/chat/completions`, { method: 'POST', signal, body: JSON.stringify({
+      model: 'ruvltra-base', max_tokens: 1900, n: 8, logit_bias: bias, messages: [{ role: 'user', content: `Tell me a long story about a ${about}.` }], stream: true }) })
       .then((reply) => reply.text());
+    // Others are in front of it: on a fast machine it would be told before it can be cancelled.
+    const others = new AbortController();
+    for (let i = 0; i < 12; i++) tell('whale', others.signal).catch(() => {});
+    await until('others to run', async () => (await statistics()).requests.running === 8);
+    const running = tell('ship');
     const row = page.locator('.requests tbody tr', { hasText: 'story about a ship' });
     await row.waitFor();
     await shoot(page, 'dashboard');
@@ -30,6 +36,7 @@ export async function pageChecks() {
     const heading = page.locator('.plot', { hasText: 'Tokens a second' }).locator('dd').first();
     await until('the tokens of the last second in the plot', async () => Number((await heading.innerText()).replaceAll(',', '')) > 0);
     await until('the requests to be cancelled', async () => (await statistics()).requests.cancelled === before + 8, 2000);
+    others.abort();
     await running;
     await row.waitFor({ state: 'detached' });
     assert.equal(await page.locator('.plot canvas').count(), 8);
