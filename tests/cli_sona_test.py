@@ -3,15 +3,7 @@ import os
 import tempfile
 
 from cli_harness import SCRATCH, Case, call, main
-
-PAIRS = [("fox", "crow"), ("king", "mouse"), ("girl", "wolf"), ("cat", "bear"), ("miller", "hen"), ("witch", "frog"),
-         ("boy", "goat"), ("duke", "swan"), ("tailor", "pig"), ("giant", "bee")]
-QUESTION = "Tell me a story about a queen and a dog."
-
-
-def corrected(a, b):
-    return (f'"Good day," said the {a}. "Good day," said the {b}. "Where are you going?" "I am going home," said the {a}. '
-            f'"Then I will go with you," said the {b}.')
+from fables import NEVER_TAUGHT, PAIRS, corrected, question
 
 
 class Sona(Case):
@@ -28,8 +20,8 @@ class Sona(Case):
     def test_corrections_change_what_comes_next(self):
         lines = []
         for a, b in PAIRS:
-            lines += [f"Tell me a story about a {a} and a {b}.", f"/fix {corrected(a, b)}"]
-        lines += ["/learn", "/learned", QUESTION, "/adapter none", "/retry", "/adapter latest", "/retry", "/rollback",
+            lines += [question(a, b), f"/fix {corrected(a, b)}"]
+        lines += ["/learn", "/learned", NEVER_TAUGHT, "/adapter none", "/retry", "/adapter latest", "/retry", "/rollback",
                   "/retry"]
         out, notes = self.dialogue(lines)
         self.assertIn("published generation 1", notes)

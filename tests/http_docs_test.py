@@ -165,7 +165,8 @@ REQUESTS = [
     ("GET", "/v1/sona/status", None, 200), ("GET", "/v1/sona/metrics", None, 200), ("GET", "/v1/sona/adapters", None, 200),
     ("POST", "/v1/sona/learn", {}, 202), ("POST", "/v1/sona/rollback", {"to_generation": 77}, 404),
     ("POST", "/v1/sona/reset", None, 200), ("POST", "/v1/sona/freeze", {"frozen": True}, 200),
-    ("POST", "/v1/sona/freeze", {"frozen": False}, 200), ("POST", "/v1/sona/tasks", {"name": "release"}, 200),
+    ("POST", "/v1/sona/freeze", {"frozen": False}, 200), ("POST", "/v1/sona/export", {"session_id": "a"}, 404),
+    ("POST", "/v1/sona/import", b"no weights", 400), ("POST", "/v1/sona/tasks", {"name": "release"}, 200),
     ("POST", "/query", {"query": "[System]: Be kind.\n\nTell me a story.", "max_tokens": 4, "session_id": "s"}, 200),
     ("POST", "/query", {"query": ""}, 400), ("GET", "/stats", None, 200),
     ("POST", "/feedback", {"query": "q", "response": "r", "quality": 0.8}, 200),
@@ -199,7 +200,7 @@ class Answers(Case):
         errors = [f"{'.'.join(map(str, e.absolute_path))}: {e.message[:200]}" for e in validator(schema).iter_errors(document)]
         self.assertEqual(errors, [], where)
         self.assertEqual(unknown_fields(document, schema), [], where)
-        if body is not None and status in (200, 202, 400):
+        if body is not None and not isinstance(body, bytes) and status in (200, 202, 400):
             request = operation["requestBody"]["content"]["application/json"]["schema"]
             self.assertEqual(fits(body, request), status != 400, (where, list(validator(request).iter_errors(body))))
         type(self).asked.add((method, pattern))

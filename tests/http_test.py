@@ -17,7 +17,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import http_case
 from cli_harness import MODEL, ROOT, main
-from http_case import ASKED, NAME, TOOL, WEATHER, HttpCase, Shared, table
+from http_case import ASKED, NAME, TOOL, WEATHER, HttpCase, table
 from serve_harness import encoded, events
 
 tearDownModule = http_case.tearDownModule
@@ -313,34 +313,6 @@ class Routes(HttpCase):
                          {"enabled", "adaptationsApplied", "qualityScore", "patternsLearned"})
         for path, body in (("learn", {}), ("freeze", {"frozen": True})):
             self.error(self.server.call("POST", f"/v1/sona/{path}", body), 400, "learning.disabled")
-
-    def test_sona_that_learns(self):
-        server = Shared.get("learning", "--learn", "on")
-        server.wait_until_it_learns()
-        self.assertEqual(server.get("/v1/sona/status")["mode"], "on")
-        for frozen in (True, False):
-            self.assertEqual(server.post("/v1/sona/freeze", {"frozen": frozen}), {"frozen": frozen})
-            self.assertEqual(server.get("/v1/sona/status")["frozen"], frozen)
-        self.assertEqual(server.post("/v1/sona/tasks", {"name": "letters"}), {"task": "letters"})
-        self.error(server.call("POST", "/v1/sona/tasks", {}), 400, param="name")
-        now = server.post("/v1/sona/reset", {})["generation"]
-        adapters = server.get("/v1/sona/adapters")
-        self.assertEqual(adapters["live"]["generation"], now)
-        self.assertEqual([one["generation"] for one in adapters["data"]][:1], [now])
-        wanted = {"to_generation": 0, "expected_generation": now + 7}
-        self.error(server.call("POST", "/v1/sona/rollback", wanted), 409)
-        back = server.post("/v1/sona/rollback", {**wanted, "expected_generation": now})["generation"]
-        self.assertEqual(server.get("/v1/sona/status")["generation"], back)
-        queued = server.call("POST", "/v1/sona/learn", {})
-        self.assertEqual((queued.status, queued.json["status"]), (202, "queued"))
-
-        def ended():
-            return [job for job in server.get("/v1/sona/status")["jobs"]
-                    if job["id"] == queued.json["job"] and job["status"] in ("done", "failed")]
-        job = server.wait(ended)[0]
-        # Nobody told it anything: there is nothing to publish.
-        self.assertFalse((job["result"] or {}).get("accepted", False), job)
-        self.assertEqual(server.get("/v1/sona/adapters")["live"]["generation"], back)
 
     def test_an_answer_can_be_rated(self):
         answer = self.server.post("/v1/chat/completions", self.drawn())

@@ -181,6 +181,9 @@ class Sona {
   // (learning.gate_rejected).
   Result<void> export_adapter(const std::filesystem::path& file, const Scope& scope = {}) const;
   Result<GenerationInfo> import_adapter(const std::filesystem::path& file, const Scope& scope = {});
+  // The same without a file: what a request gets, learning.not_found if that is the model as it is.
+  Result<std::vector<uint8_t>> adapter_bytes(const Scope& scope = {}) const;
+  Result<GenerationInfo> import_adapter(std::span<const uint8_t> bytes, const Scope& scope = {});
 
   // Everything of the tenant goes: rows, index, router, backups. Of one of its sessions: the trajectories and
   // their feedback, and the bank items that came from them alone. Answers still being made are recorded when

@@ -340,4 +340,18 @@ Result<GenerationInfo> Sona::import_adapter(const std::filesystem::path& file, c
   return learner->import_adapter(scope, file).map(info_of);
 }
 
+Result<std::vector<uint8_t>> Sona::adapter_bytes(const Scope& scope) const {
+  ASSIGN_OR_RETURN(Learner* const learner, learner_of(*parts_));
+  const auto adapter = learner->live(scope).adapter;
+  if (adapter->is_zero())
+    return fail(ErrorKind::kUsage, "learning.not_found",
+                "export: nothing is learned, so there are no weights");
+  return adapter->bytes();
+}
+
+Result<GenerationInfo> Sona::import_adapter(std::span<const uint8_t> bytes, const Scope& scope) {
+  ASSIGN_OR_RETURN(Learner* const learner, learner_of(*parts_));
+  return learner->import_adapter(scope, bytes, "import").map(info_of);
+}
+
 }  // namespace ruvltra

@@ -117,6 +117,26 @@ Handled sona_freeze(Call& call) {
   return json_response({{"frozen", frozen}});
 }
 
+// Learned weights as they are in the file `ruvltra sona export` writes.
+Handled sona_export(Call& call) {
+  ASSIGN_OR_RETURN(const Json body, optional_body(call));
+  std::string session;
+  RETURN_IF_ERROR(read_string(body, "session_id", session, 128));
+  ASSIGN_OR_RETURN(const auto bytes, call.service.sona()->adapter_bytes(scope_of(call, std::move(session))));
+  return HttpResponse{
+      .content_type = "application/octet-stream",
+      .body = std::string(bytes.begin(), bytes.end()),
+      .headers = {{"Content-Disposition", "attachment; filename=\"adapter.rvc1\""}},
+  };
+}
+
+Handled sona_import(Call& call) {
+  const std::string& body = call.request().body;
+  const std::span bytes(reinterpret_cast<const uint8_t*>(body.data()), body.size());
+  ASSIGN_OR_RETURN(const GenerationInfo now, call.service.sona()->import_adapter(bytes, scope_of(call)));
+  return json_response({{"generation", now.number}, {"hash", now.hash}});
+}
+
 Handled sona_tasks(Call& call) {
   ASSIGN_OR_RETURN(const Json body, call.body());
   std::string name;

@@ -19,6 +19,8 @@ Handled sona_learn(Call& call);
 Handled sona_rollback(Call& call);
 Handled sona_reset(Call& call);
 Handled sona_freeze(Call& call);
+Handled sona_export(Call& call);
+Handled sona_import(Call& call);
 Handled sona_tasks(Call& call);
 Handled sona_delete_tenant(Call& call);
 Handled hnsw_search(Call& call);

@@ -303,6 +303,12 @@ Result<GenerationRecord> Learner::import_adapter(const Scope& scope, const std::
   return publish(scope, {}, std::make_shared<const Adapter>(std::move(adapter)), "import");
 }
 
+Result<GenerationRecord> Learner::import_adapter(const Scope& scope, std::span<const uint8_t> bytes,
+                                                 std::string_view name) {
+  ASSIGN_OR_RETURN(Adapter adapter, Adapter::parse(bytes, name, space_->basis()));
+  return publish(scope, {}, std::make_shared<const Adapter>(std::move(adapter)), "import");
+}
+
 Result<GenerationRecord> Learner::merge_adapters(std::span<const std::filesystem::path> files,
                                                  const Scope& scope) {
   if (files.size() > kMaxMergeParts) {

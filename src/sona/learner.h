@@ -92,6 +92,9 @@ class Learner {
                                       const std::filesystem::path& file) const;
   // Errors: those of Adapter::load() and publish().
   Result<GenerationRecord> import_adapter(const Scope& scope, const std::filesystem::path& file);
+  // The same of a file's bytes; `name` is what errors call them.
+  Result<GenerationRecord> import_adapter(const Scope& scope, std::span<const uint8_t> bytes,
+                                          std::string_view name);
   // What several machines learned, as one (sona/adapter_merge.h). Errors: those of Adapter::load(),
   // merge_adapters() and publish().
   Result<GenerationRecord> merge_adapters(std::span<const std::filesystem::path> files, const Scope& scope);

@@ -81,6 +81,30 @@ TEST_F(LearnerTest, ForgettingIsToldForEachTask) {
   EXPECT_EQ(n_kept(), 0u);
 }
 
+// A change of style before anything was learned ends no task: what was named keeps its name.
+TEST_F(LearnerTest, AShiftBeforeLearningKeepsTheTasksName) {
+  // Alike enough that all can be learned, and far enough from the language itself to be noticed.
+  auto other = language.world.normals(TestLanguage::kWidth, 0.4f);
+  for (size_t i = 0; i < other.size(); ++i) other[i] += author[i];
+  TestLearner t(language, folder.path());
+  ASSERT_TRUE(t.learner->begin_task(ann, "named"));
+  t.teach("ann", 100, random);
+  t.teach("ann", 100, random, author);
+  const LearnReport first = t.learn("ann");
+  ASSERT_GE(t.count("boundaries_found"), 1u);
+  ASSERT_EQ(t.count("boundaries"), 0u);
+  ASSERT_TRUE(first.accepted) << first.detail;
+  ASSERT_TRUE(t.learner->begin_task(ann, "next"));
+  t.teach("ann", 150, random, other);
+  const LearnReport second = t.learn("ann");
+  ASSERT_TRUE(second.accepted) << second.detail;
+  ASSERT_EQ(second.forgetting.size(), 1u);
+  EXPECT_EQ(second.forgetting[0].task, "named");
+  // That what comes is something else was said: finding it out is no second boundary.
+  EXPECT_GE(t.count("boundaries_found"), 2u);
+  EXPECT_EQ(t.count("boundaries"), 1u);
+}
+
 TEST_F(LearnerTest, RollbackGivesTheSameBytes) {
   TestLearner t(language, folder.path());
   t.teach("ann", 110, random, author);

@@ -466,21 +466,22 @@ Result<void> LearningLoops::boundary(const Scope& scope, std::string task) {
   // The blocks under suspicion are of the new task already.
   const size_t n_new = task.empty() ? state->shift.n_suspect() * kMicroBatch : 0;
   const size_t n_old = state->train.size() - std::min(state->train.size(), n_new);
-  const std::string ended = std::exchange(state->task, std::move(task));
   state->changed = true;
   state->tokens_since_boundary = 0;
   state->shift = PageHinkley();
-  if (n_old == 0) {
-    ++counters_["boundaries_without_records"];
-    return {};
-  }
   const LiveAdapter live = book_.live(scope);
-  if (live.adapter->is_zero()) {
-    // Nothing was learned yet that could be forgotten: an anchor at the model as it is would hold back all
-    // that is to come.
-    ++counters_["boundaries_before_learning"];
+  // Nothing was learned yet that could be forgotten: an anchor at the model as it is would hold back all that
+  // is to come. And a shift that is found where the anchor is in place already is the one that was named.
+  const auto anchor = state->ewc.anchor();
+  const bool anchored =
+      task.empty() && state->ewc.has_anchor() && std::ranges::equal(anchor, live.adapter->b());
+  if (n_old == 0 || live.adapter->is_zero() || anchored) {
+    ++counters_[n_old == 0 ? "boundaries_without_records" : "boundaries_before_learning"];
+    // A shift ends no task here, so the one that was named goes on.
+    if (!task.empty()) state->task = std::move(task);
     return {};
   }
+  const std::string ended = std::exchange(state->task, std::move(task));
   state->end_task(ended, nll_at(live.adapter->b()));
   measure_fisher(*state, live.adapter->b(), n_old);
   // The fit to them may have ended at a bound: then it was not in a minimum.
