@@ -14,6 +14,9 @@ import unittest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.path.abspath(sys.argv[1]) if len(sys.argv) > 1 else ""
 MODEL = os.path.join(ROOT, "models", "nano-q8_0.gguf")
+DRAFT = os.path.join(ROOT, "models", "pico-q8_0.gguf")
+# Three proposals a step whatever they gain, which is not the same on every machine.
+SPECULATING = ("--draft", DRAFT, "--spec", "draft", "--lookahead", "3", "--draft-stop", "0")
 STORY = "Tell me a story about a fox and a crow."
 # A folder of this test program's own, gone at its end.
 scratch = tempfile.TemporaryDirectory()

@@ -5,9 +5,8 @@ import os
 import re
 import struct
 
-from cli_harness import MODEL, ROOT, SCRATCH, STORY, Case, Terminal, call, main
+from cli_harness import DRAFT, MODEL, SCRATCH, STORY, Case, Terminal, call, main
 
-DRAFT = os.path.join(ROOT, "models", "pico-q8_0.gguf")
 # At temperature 0 the model goes on repeating itself, so that earlier text says what comes next.
 LOOP = "one two three one two three one two three one"
 

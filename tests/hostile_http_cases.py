@@ -403,6 +403,7 @@ TYPES = {
         "profile": [1, [], "root", "a" * 5000, ""],
         "session_id": [1, [], "s" * 129], "cache_salt": [1, {}, "s" * 257],
         "adapter": [-1, 1.5, "first", [], {}, True, 2**64], "bank": [1, "yes", []], "return_progress": [1, "a"],
+        "return_drafted": [1, "a"],
         "tools": [1, "a", {}, [1], [{}], [{"type": "function"}], [{"type": "function", "function": {}}],
                   [{"type": "function", "function": {"name": ""}}], [{"type": "function", "function": {"name": 1}}],
                   [{"type": "function", "function": {"name": "f", "parameters": 1}}],

@@ -7,7 +7,7 @@ import sys
 import time
 import unittest
 
-from cli_harness import ROOT, Case, main
+from cli_harness import ROOT, SPECULATING, Case, main
 from serve_harness import Server
 
 try:
@@ -179,7 +179,7 @@ REQUESTS = [
 class Answers(Case):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server("docs", "--learn", "on")
+        cls.server = Server("docs", "--learn", "on", *SPECULATING)
         cls.server.wait_until_it_learns()
         cls.asked = set()
 
@@ -253,11 +253,13 @@ class Answers(Case):
 
     def test_streams(self):
         answer = self.server.call("POST", "/v1/chat/completions", {
-            **CHAT, "stream": True, "stream_options": {"include_usage": True}, "logprobs": True, "sona_options": {}})
+            **CHAT, "stream": True, "stream_options": {"include_usage": True}, "logprobs": True, "sona_options": {},
+            "return_drafted": True, "max_tokens": 60})
         self.assertTrue(answer.headers["Content-Type"].startswith("text/event-stream"))
         events = [line[6:] for line in answer.body.decode().split("\n") if line.startswith("data: ")]
         self.assertEqual(events[-1], "[DONE]")
         self.assertGreater(len(events), 8)
+        self.assertTrue(any('"drafted":' in event for event in events))
         schema = OPENAPI["components"]["schemas"]["ChatChunk"]
         for event in events[:-1]:
             document = json.loads(event)

@@ -16,8 +16,8 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import http_case
-from cli_harness import MODEL, ROOT, main
-from http_case import ASKED, NAME, TOOL, WEATHER, HttpCase, table
+from cli_harness import MODEL, ROOT, SPECULATING, main
+from http_case import ASKED, NAME, TOOL, WEATHER, HttpCase, Shared, table
 from serve_harness import encoded, events
 
 tearDownModule = http_case.tearDownModule
@@ -104,6 +104,50 @@ class Routes(HttpCase):
             self.assertTrue(0 < one["processed"] <= one["total"])
             self.assertLessEqual({"total", "cache", "processed", "time_ms"}, set(one))
         self.becomes_idle()
+
+    def drafted_pieces(self, path, body):
+        """By choice (the text, pieces said to be drafted, proposals that came true, tokens without a piece), of a server that
+        speculates."""
+        server = Shared.get("drafted", *SPECULATING)
+        chunks = server.events(path, self.drawn(stream=True, **body))[:-1]
+        found = []
+        for i in range(body.get("n", 1)):
+            own = [chunk for chunk in chunks if chunk["choices"][0]["index"] == i]
+            texts = [c["choices"][0].get("text", c["choices"][0].get("delta", {}).get("content")) for c in own]
+            timings = own[-1]["timings"]
+            marked = [chunk for chunk in own if "drafted" in chunk]
+            self.assertTrue(all(chunk["drafted"] is True for chunk in marked))
+            self.assertNotIn(own[-1], marked)
+            if path == "/v1/chat/completions":
+                self.assertNotIn(own[0], marked)
+                self.assertTrue(all("content" in chunk["choices"][0]["delta"] for chunk in marked))
+            # A choice's last piece ends it; a chat's first names the role.
+            n_pieces = len(own) - (2 if path == "/v1/chat/completions" else 1)
+            found.append(("".join(filter(None, texts)), len(marked), timings["draft_n_accepted"],
+                          timings["predicted_n"] - n_pieces))
+        return found
+
+    def test_drafted_pieces(self):
+        chat, completions = "/v1/chat/completions", "/v1/completions"
+        for path, body in ((chat, {"logprobs": True, "n": 2}), (chat, {}), (chat, {"stop": ["the end of nothing"]}),
+                           (completions, {"prompt": "Once upon a time", "logprobs": 1, "n": 2}),
+                           (completions, {"prompt": "Once upon a time"})):
+            body["max_tokens"] = 60
+            with self.subTest(path=path, body=body):
+                told = self.drafted_pieces(path, {**body, "return_drafted": True})
+                silent = self.drafted_pieces(path, body)
+                self.assertEqual([text for text, *_ in told], [text for text, *_ in silent])
+                self.assertEqual([n for _, n, *_ in silent], [0] * len(silent))
+                for _, n_marked, n_accepted, n_without_piece in told:
+                    self.assertGreater(n_marked, 0)
+                    # With log-probabilities every token has a piece, and as many are marked as were accepted.
+                    self.assertTrue(0 <= n_accepted - n_marked <= n_without_piece, (n_marked, n_accepted))
+                    self.assertTrue(n_without_piece == 0 or "logprobs" not in body)
+        body = self.drawn(return_drafted=True)
+        whole = Shared.get("drafted").post(chat, body)
+        self.assertGreater(whole["timings"]["draft_n_accepted"], 0)
+        self.assertNotIn("drafted", whole)
+        self.assertFalse(any("drafted" in chunk for chunk in self.server.events(chat, {**body, "stream": True})))
 
     def test_chat_tools_and_schema(self):
         answer = self.server.post("/v1/chat/completions", {"messages": ASKED, "tools": [TOOL], "tool_choice": "required",

@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.request
 
-from cli_harness import MODEL, PROGRAM, ROOT, SCRATCH, environment
+from cli_harness import MODEL, PROGRAM, ROOT, SCRATCH, SPECULATING, environment
 
 CHROMIUM = "/usr/bin/chromium"
 UI = pathlib.Path(ROOT) / "ui"
@@ -84,7 +84,7 @@ def main():
     with open(keys, "w") as file:
         file.write(f"tester {KEY} admin\n")
     os.chmod(keys, 0o600)
-    servers = [Server("open", "--learn", "on"), Server("keyed", "--api-key-file", keys)]
+    servers = [Server("open", "--learn", "on", *SPECULATING), Server("keyed", "--api-key-file", keys)]
     try:
         for server in servers:
             server.wait()

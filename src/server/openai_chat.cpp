@@ -76,7 +76,7 @@ class ChatPresenter final : public Presenter {
     std::string out;
     if (!read.text.empty() || logprobs != "null")
       out += chunk(choice, fmt::format(R"({{"content":{}}})", json_string(read.text)), logprobs, "null",
-                   read.text);
+                   read.text, order_.return_drafted && event.token && event.token->was_drafted);
     for (const ToolCall& call : read.calls) {
       if (!order_.parallel_calls && state.n_calls > 0) break;
       const std::string id = call_id(choice, state.n_calls);
@@ -177,10 +177,11 @@ class ChatPresenter final : public Presenter {
   }
 
   std::string chunk(size_t choice, std::string_view delta, std::string_view logprobs, std::string_view reason,
-                    std::string_view content = {}) const {
+                    std::string_view content = {}, bool drafted = false) const {
     std::string document =
         fmt::format(R"({}"choices":[{{"index":{},"delta":{},"logprobs":{},"finish_reason":{}}}])", head_,
                     choice, delta, logprobs, reason);
+    if (drafted) document += R"(,"drafted":true)";
     if (order_.sona_options) document += R"(,"content":)" + json_string(content) + R"(,"done":false)";
     if (order_.include_usage) document += R"(,"usage":null)";
     return sse(document + "}");

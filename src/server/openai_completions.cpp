@@ -103,7 +103,10 @@ class CompletionPresenter final : public Presenter {
       logprobs = to_json(table.json());
     }
     std::string out;
-    if (!event.text.empty() || logprobs != "null") out += chunk(choice, event.text, logprobs, "null");
+    if (!event.text.empty() || logprobs != "null") {
+      const bool drafted = order_.return_drafted && event.token && event.token->was_drafted;
+      out += chunk(choice, event.text, logprobs, "null", drafted);
+    }
     if (event.generation != nullptr) {
       std::string document = fmt::format(
           R"({}"choices":[{{"index":{},"text":"","logprobs":null,"finish_reason":"{}"}}],"timings":{},"ruvltra":{})",
@@ -195,10 +198,11 @@ class CompletionPresenter final : public Presenter {
             {"choices", std::move(choices)},
             {"usage", usage_json(usage)}};
   }
-  std::string chunk(size_t choice, std::string_view text, std::string_view logprobs,
-                    std::string_view reason) const {
-    return sse(fmt::format(R"({}"choices":[{{"index":{},"text":{},"logprobs":{},"finish_reason":{}}}]{}}})",
+  std::string chunk(size_t choice, std::string_view text, std::string_view logprobs, std::string_view reason,
+                    bool drafted = false) const {
+    return sse(fmt::format(R"({}"choices":[{{"index":{},"text":{},"logprobs":{},"finish_reason":{}}}]{}{}}})",
                            head_, choice, json_string(text), logprobs, reason,
+                           drafted ? R"(,"drafted":true)" : "",
                            order_.include_usage ? R"(,"usage":null)" : ""));
   }
 

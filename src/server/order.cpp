@@ -135,6 +135,7 @@ Result<Order> read_order(Call& call, const Json& body) {
   RETURN_IF_ERROR(read_bool(body, "bank", order.bank));
   RETURN_IF_ERROR(read_bool(body, "stream", order.stream));
   RETURN_IF_ERROR(read_bool(body, "return_progress", order.return_progress));
+  RETURN_IF_ERROR(read_bool(body, "return_drafted", order.return_drafted));
   const Json& stream_options = member(body, "stream_options");
   if (!stream_options.is_null() && !stream_options.is_object())
     return bad_field("stream_options", "expected an object, found {}", type_of(stream_options));

@@ -15,7 +15,7 @@ struct Order {
   GenerateParams params;
   Treatment treatment;
   std::optional<uint64_t> adapter;
-  bool stream = false, include_usage = false, return_progress = false;
+  bool stream = false, include_usage = false, return_progress = false, return_drafted = false;
   bool sona_options = false;  // a client of @claude-flow/providers, which wants more in its stream
   bool bank = false;
 };

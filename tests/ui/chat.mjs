@@ -131,6 +131,78 @@ export async function chatChecks() {
     assert.match(await page.getByRole('article', { name: 'You' }).locator('.versions').innerText(), /1\/2/);
   });
 
+  await check('what was drafted is tinted on request, and only then', async () => {
+    const tint = async (on) => {
+      await page.getByRole('button', { name: 'Settings' }).click();
+      await page.getByLabel('Tint drafted text').setChecked(on);
+      await page.keyboard.press('Escape');
+    };
+    // The browser drops what it streamed: a copy is taken in the page.
+    await page.evaluate(() => {
+      const { fetch } = window;
+      window.fetch = async (...order) => {
+        const response = await fetch(...order);
+        if (response.url.endsWith('/completions')) window.said = response.clone().text().catch(() => '');
+        return response;
+      };
+    });
+    // What the last answer must be like after the given replies: its text, and each run of it that was drafted.
+    const told = { text: '', runs: [] };
+    let inside = false;
+    const take = async (path, act) => {
+      const [request] = await Promise.all([page.waitForRequest(`**${path}`), act()]);
+      await finished(page);
+      for (const line of (await page.evaluate(() => window.said)).split('\n').filter((l) => l.startsWith('data: {'))) {
+        const { choices: [choice], drafted } = JSON.parse(line.slice('data: '.length));
+        const piece = choice?.delta?.content ?? choice?.text ?? '';
+        if (piece === '') continue;
+        if (drafted && !inside) told.runs.push('');
+        if (drafted) told.runs[told.runs.length - 1] += piece;
+        inside = Boolean(drafted);
+        told.text += piece;
+      }
+      return request.postDataJSON();
+    };
+    const marks = lastAnswer(page).locator('mark');
+    const isTinted = async () => {
+      assert.deepEqual(await marks.allTextContents(), told.runs);
+      assert.equal(await lastAnswer(page).locator('.plain').textContent(), told.text);
+      const share = Math.round((100 * told.runs.join('').length) / told.text.length);
+      assert.equal(await lastAnswer(page).locator('.tint-note').innerText(), `drafted text is tinted; ${share} % of this answer`);
+    };
+    const isPlain = async () => {
+      assert.deepEqual([await marks.count(), await lastAnswer(page).locator('.plain, .tint-note').count()], [0, 0]);
+      assert.ok(await lastAnswer(page).locator('.prose p').count() > 0);
+    };
+
+    await set(page, { Seed: 7, 'Longest answer': 40 });
+    await newChat(page);
+    assert.equal((await take('/v1/chat/completions', () => send(page, STORY))).return_drafted, undefined);
+    assert.deepEqual(told.runs, []);
+    await tint(true);
+    await isPlain();
+
+    await newChat(page);
+    told.text = '';
+    assert.equal((await take('/v1/chat/completions', () => send(page, STORY))).return_drafted, true);
+    assert.ok(told.runs.length > 0, 'something was drafted');
+    await isTinted();
+    const before = told.text.length;
+    await take('/v1/completions', () => lastAnswer(page).getByRole('button', { name: 'Continue' }).click());
+    assert.ok(told.text.length > before);
+    await isTinted();
+    await shoot(page, 'tinted');
+    await page.emulateMedia({ colorScheme: 'dark' });
+    await shoot(page, 'tinted-dark');
+    await page.emulateMedia({ colorScheme: 'light' });
+    await page.waitForTimeout(100);
+    await page.reload();
+    await marks.first().waitFor();
+    await isTinted();
+    await tint(false);
+    await isPlain();
+  });
+
   await check('stop cancels on the server', async () => {
     await set(page, { 'Longest answer': 1900 });
     // Eight answers of 1,900 tokens that cannot end by themselves: there is time to stop them on a fast machine, too.
@@ -157,7 +229,7 @@ export async function chatChecks() {
     const reply = async (press) => (await Promise.all([page.waitForResponse('**/v1/feedback'), press()]))[0];
     const good = await reply(() => lastAnswer(page).getByRole('button', { name: 'Good answer' }).click());
     assert.equal(good.status(), 200);
-    assert.equal(await lastAnswer(page).getByRole('button', { name: 'Good answer' }).getAttribute('aria-pressed'), 'true');
+    await until('the button to stay pressed', async () => await lastAnswer(page).getByRole('button', { name: 'Good answer' }).getAttribute('aria-pressed') === 'true');
     await lastAnswer(page).getByRole('button', { name: 'Correct this answer' }).click();
     await page.getByLabel('The answer as it should have been').fill('The cat gave the bear half of her honey, and they were friends.');
     const fixed = await reply(() => page.getByRole('button', { name: 'Record the correction' }).click());

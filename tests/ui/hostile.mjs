@@ -31,6 +31,9 @@ export const HOSTILE = [
   '&lt;script&gt;alert(1)&lt;/script&gt;', '<<script>script>alert(1)<</script>/script>', '\u202e<img/src=x/onerror=alert(1)>', '<x\0script>alert(1)</script>',
 ];
 
+// No ranges of a text: they are left behind when a file is imported.
+const NO_RANGES = [[[5, 2]], [['0', 3]], [[0, 1e9]], [[0, 3], [2, 5]], [[-1, 3]], [[0]], [null], 'all', { length: 1 }];
+
 function conversation() {
   const nodes = {};
   let parent = null;
@@ -39,15 +42,16 @@ function conversation() {
     if (parent) nodes[parent].children = [user];
     nodes[user] = { id: user, parent, role: 'user', content, children: [assistant], active: 0, time: 1, info: {} };
     nodes[assistant] = { id: assistant, parent: user, role: 'assistant', content, children: [], active: 0, time: 1,
-      info: { request_id: content, model: content, finish_reason: content, error: { message: content }, timings: { predicted_n: content } } };
+      info: { request_id: content, model: content, finish_reason: content, error: { message: content }, timings: { predicted_n: content },
+        drafted: NO_RANGES[i] ?? [[1, content.length]] } };
     parent = assistant;
   });
   return { id: '<script>', title: '<img src=x onerror=alert(1)>', named: true, created: 1, updated: 1, children: ['u0'], active: 0, nodes };
 }
 
 export async function hostileChecks() {
+  const page = await visitor(order.open);
   await check(`${HOSTILE.length} hostile texts stay text`, async () => {
-    const page = await visitor(order.open);
     const file = JSON.stringify({ format: 'ruvltra-conversations', version: 1, conversations: [conversation()] });
     await page.getByRole('button', { name: 'Settings' }).click();
     await page.locator('input[type=file]').setInputFiles({ name: 'x.json', mimeType: 'application/json', buffer: Buffer.from(file) });
@@ -77,6 +81,20 @@ export async function hostileChecks() {
     assert.ok(found.links >= 4, `harmless links stay links, found ${found.links}`);
     assert.ok(found.text.includes('<script>'), 'raw HTML is shown');
     page.quiet();
-    await page.context().close();
   });
+
+  await check('tinted, they stay text, too', async () => {
+    await page.getByRole('button', { name: 'Settings' }).click();
+    await page.getByLabel('Tint drafted text').check();
+    await page.keyboard.press('Escape');
+    const tinted = HOSTILE.slice(NO_RANGES.length);
+    await page.locator('mark').nth(tinted.length - 1).waitFor();
+    await page.waitForTimeout(500);  // for whatever would load
+    assert.deepEqual(await page.locator('mark').evaluateAll((marks) => marks.map((mark) => mark.textContent)), tinted.map((text) => text.slice(1)));
+    assert.deepEqual(await page.locator('.plain').evaluateAll((texts) => texts.map((text) => text.textContent)), tinted);
+    assert.equal(await page.locator('.plain *:not(mark), mark *').count(), 0);
+    assert.equal(await page.evaluate(() => window.ran), undefined);
+    page.quiet();
+  });
+  await page.context().close();
 }

@@ -36,6 +36,25 @@ export function titleOf(text) {
   return line.length <= 60 ? line : `${line.slice(0, 57).replace(/\s+\S*$/, '')}…`;
 }
 
+/** Says that the next `length` characters of a message's content were drafted: ranges [begin, end), ascending, apart. */
+export function addDrafted({ content, info }, length) {
+  info.drafted ??= [];
+  const last = info.drafted.at(-1);
+  if (last?.[1] === content.length) last[1] += length;
+  else info.drafted.push([content.length, content.length + length]);
+}
+
+/** A message's content cut into [{text, drafted}], in order. */
+export function draftedPieces({ content, info }) {
+  const pieces = [];
+  let at = 0;
+  for (const [begin, end] of info.drafted) {
+    pieces.push({ text: content.slice(at, begin), drafted: false }, { text: content.slice(begin, end), drafted: true });
+    at = end;
+  }
+  return [...pieces, { text: content.slice(at), drafted: false }].filter(({ text }) => text);
+}
+
 /** The shown messages, first to last. */
 export function path(conversation) {
   const shown = [];
@@ -78,8 +97,11 @@ function expect(condition, where, expected, found) {
 
 const time = (value) => (Number.isFinite(value) ? value : Date.now());
 
+const isRange = (range, i, all) => Array.isArray(range) && range.length === 2 && range.every(Number.isInteger)
+  && range[0] >= (all[i - 1]?.[1] ?? 0) && range[0] < range[1];
+
 // Only what the page itself stores of an answer; an imported file cannot plant anything else.
-function cleanInfo(info) {
+function cleanInfo(info, content) {
   const kept = {};
   if (!info || typeof info !== 'object') return kept;
   for (const name of ['request_id', 'model', 'finish_reason', 'rating', 'corrected', 'stopped', 'timings', 'generation', 'seed']) {
@@ -91,6 +113,8 @@ function cleanInfo(info) {
     kept.timings = { predicted_n, predicted_per_second, ttft_ms, prompt_n, cache_n };
     for (const [name, value] of Object.entries(kept.timings)) if (!Number.isFinite(value)) delete kept.timings[name];
   }
+  const { drafted } = info;
+  if (Array.isArray(drafted) && drafted.every(isRange) && (drafted.at(-1)?.[1] ?? 0) <= content.length) kept.drafted = drafted;
   return kept;
 }
 
@@ -118,7 +142,7 @@ export function importConversation(source, where) {
       if (renamed.has(id)) throw new Error(`${at}: appears twice`);
       expect(ROLES.includes(node.role), `${at}.role`, 'user or assistant', node.role);
       expect(typeof node.content === 'string', `${at}.content`, 'a string', node.content);
-      const added = addNode(made, parent, node.role, node.content, cleanInfo(node.info));
+      const added = addNode(made, parent, node.role, node.content, cleanInfo(node.info, node.content));
       added.time = time(node.time);
       renamed.set(id, added.id);
       queue.push([node, added.id, at]);

@@ -1,7 +1,7 @@
 // Asking for answers: send, stop, regenerate, edit, continue, feedback. One answer at a time per conversation.
 import { createStore } from '../lib/store.js';
 import { ApiError, postJson, stream } from '../lib/api.js';
-import { addNode, newId, path, pathTo } from './conversation.js';
+import { addDrafted, addNode, newId, path, pathTo } from './conversation.js';
 import { changed, currentOrNew } from './library.js';
 import { say } from './notices.js';
 import { look, whenReady } from './server.js';
@@ -39,6 +39,7 @@ function take(conversation, node, event) {
     const state = live.get()[conversation.id];
     // In place: a piece is not drawn by itself (attempt() draws).
     Object.assign(state, { phase: 'answer', pieces: state.pieces + 1, firstAt: state.firstAt ?? now, lastAt: now });
+    if (event.drafted) addDrafted(node, text.length);
     node.content += text;
   }
   if (choice?.finish_reason) info.finish_reason = choice.finish_reason;

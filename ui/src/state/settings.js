@@ -5,7 +5,7 @@ const KEY = 'ruvltra-settings';
 
 // An empty field is not sent: the server's profile decides.
 export const DEFAULTS = {
-  profile: 'ruvltra-base', system: '', temperature: '', top_p: '', top_k: '', max_tokens: '', seed: '', bank: false, theme: 'auto',
+  profile: 'ruvltra-base', system: '', temperature: '', top_p: '', top_k: '', max_tokens: '', seed: '', bank: false, tint: false, theme: 'auto',
 };
 
 // The server's own ranges: outside, it would answer 400.
@@ -54,6 +54,7 @@ export function requestOptions() {
     if (set[name].trim() !== '' && !problem(name, set[name])) options[name] = Number(set[name]);
   }
   if (set.bank) options.bank = true;
+  if (set.tint) options.return_drafted = true;
   return options;
 }
 

@@ -1,12 +1,14 @@
 // One message: text, what can be done with it, and what the server measured.
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import { copyText } from '../lib/clipboard.js';
-import { count, duration, rate as perSecond } from '../lib/format.js';
+import { count, duration, percent, rate as perSecond } from '../lib/format.js';
 import { html } from '../lib/html.js';
 import { blocks } from '../lib/markdown.js';
-import { showVersion, versions } from '../state/conversation.js';
+import { useStore } from '../lib/store.js';
+import { draftedPieces, showVersion, versions } from '../state/conversation.js';
 import { continueAnswer, correct, edit, rate, regenerate } from '../state/generation.js';
 import { changed } from '../state/library.js';
+import { settings } from '../state/settings.js';
 import { Icon, IconButton } from './icons.js';
 
 function Block({ block }) {
@@ -27,6 +29,15 @@ export function Markdown({ text, streaming }) {
   const parts = useMemo(() => blocks(text), [text]);
   return html`<div class=${`prose ${streaming ? 'streaming' : ''}`} onClick=${copyCode}>
     ${parts.map((block, i) => html`<${Block} key=${i} block=${block} />`)}</div>`;
+}
+
+/** An answer as it came, the drafted ranges tinted: markdown has no place for ranges of its source. */
+function Tinted({ node, streaming }) {
+  const pieces = draftedPieces(node);
+  const n = pieces.reduce((sum, { text, drafted }) => sum + (drafted ? text.length : 0), 0);
+  return html`<div class=${`prose ${streaming ? 'streaming' : ''}`}><div class="block"><p class="plain">
+    ${pieces.map(({ text, drafted }) => (drafted ? html`<mark class="drafted">${text}</mark>` : text))}</p></div></div>
+    <small class="tint-note">drafted text is tinted; ${percent(n / node.content.length)} of this answer</small>`;
 }
 
 /** A text field that grows with its text; Enter is `onSubmit`, Esc `onCancel`. */
@@ -151,10 +162,11 @@ function AnswerActions({ conversation, node, last, busy, onCorrect }) {
 
 export function Answer({ conversation, node, state, last, busy }) {
   const [correcting, setCorrecting] = useState(false);
-  const { error } = node.info;
+  const { drafted, error } = node.info;
+  const Text = useStore(settings).tint && drafted?.length ? Tinted : Markdown;
   const submit = async (text) => { if (await correct(conversation, node, text)) setCorrecting(false); };
   return html`<article class="message assistant" aria-label="Answer" aria-busy=${String(Boolean(state))}>
-    ${node.content && !correcting && html`<${Markdown} text=${node.content} streaming=${state?.phase === 'answer'} />`}
+    ${node.content && !correcting && html`<${Text} node=${node} text=${node.content} streaming=${state?.phase === 'answer'} />`}
     ${correcting && html`<${Editor} initial=${node.content} label="The answer as it should have been" action="Record the correction"
       onCancel=${() => setCorrecting(false)} onSubmit=${submit} />`}
     ${state && state.phase !== 'answer' && html`<${Waiting} state=${state} />`}

@@ -89,6 +89,9 @@ export function Settings({ onClose }) {
       <label class="setting"><span>Use the bank<small>puts learned notes that fit before the question</small></span>
         <input type="checkbox" class="switch" role="switch" checked=${set.bank}
           onChange=${(event) => change({ bank: event.target.checked })} /></label>
+      <label class="setting"><span>Tint drafted text<small>shows what speculative decoding foresaw, without formatting</small></span>
+        <input type="checkbox" class="switch" role="switch" checked=${set.tint}
+          onChange=${(event) => change({ tint: event.target.checked })} /></label>
       <button type="button" class="link"
         onClick=${() => change({ ...DEFAULTS, theme: set.theme, profile: set.profile, system: set.system })}>Back to the defaults</button></section>
     <section><h3>Connection</h3><${KeyField} /></section>
