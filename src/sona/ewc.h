@@ -25,7 +25,7 @@ inline constexpr double kEwcRho = 1.5;
 // The anchor's slope weighs half as much as its curvature: it pulls at every step, curvature only as far as
 // the parameters have moved. Two tasks whose gradients are of one length, within a bound on the parameters:
 // the second then counts as 1 and the first as 0.75, which keeps more than half of what would be forgotten
-// for less than a quarter of the gain, at any angle between them below 120 degrees.
+// for less than a quarter of the gain, at any angle between them up to 100 degrees.
 inline constexpr double kEwcSlopeShare = 0.5;
 inline constexpr double kEwcLambdaUnit = 1000;
 

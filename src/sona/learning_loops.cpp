@@ -363,26 +363,51 @@ std::shared_ptr<const Adapter> LearningLoops::parent_of_live(ScopeState& state) 
   return state.parent;
 }
 
-// 64-token blocks of new text under the live adapter: a rise of their NLL is a new task; a rise over the NLL
-// of the adapter before it is a mistake.
+// A watch for the text that comes: what an adapter gains on text of this task that it was not trained on is
+// its measure.
+PageHinkley LearningLoops::shift_watch(const ScopeState& state, const Adapter& adapter) {
+  PageHinkley watch;
+  const Batch held_out = state.held_out.batch();
+  const Batch batch = {held_out.records, held_out.examples.subspan(state.held_out.n_of_old_tasks())};
+  const size_t n = batch.examples.size();
+  if (adapter.is_zero() || n == 0) return watch;
+  std::vector<TokenLoss> now(n), plain(n);
+  loss_->each(batch, adapter.b(), now);
+  loss_->each(batch, {}, plain);
+  for (size_t block = 0; block < n / kMicroBatch; ++block) {
+    double sum = 0;
+    for (size_t i = block * kMicroBatch; i < (block + 1) * kMicroBatch; ++i) sum += now[i].nll - plain[i].nll;
+    watch.add(sum / static_cast<double>(kMicroBatch));
+  }
+  return watch;
+}
+
+// 64-token blocks of new text under the live adapter. What it gains over the model as it is shrinks: a new
+// task. (The NLL itself rises with every passage that is harder to read.) It is worse than the adapter before
+// it: a mistake.
 Result<void> LearningLoops::watch(ScopeState& state, const TokenRecords& text) {
   const LiveAdapter live = book_.live(state.scope);
   const auto parent = parent_of_live(state);
+  if (state.watched != live.adapter->hash()) {
+    state.watched = live.adapter->hash();
+    if (state.scope.session.empty()) state.shift = shift_watch(state, *live.adapter);
+  }
   std::vector<Example> examples;
   for (size_t i = 0; i < text.size(); ++i) examples.push_back({static_cast<uint32_t>(i), 1});
   const Batch batch{&text, examples};
-  std::vector<TokenLoss> now(text.size()), before(text.size());
+  std::vector<TokenLoss> now(text.size()), before(text.size()), plain(text.size());
   loss_->each(batch, live.adapter->b(), now);
+  loss_->each(batch, {}, plain);
   if (parent) loss_->each(batch, parent->b(), before);
   bool shifted = false, worse = false;
   for (size_t i = 0; i < text.size(); ++i) {
-    state.block_nll += now[i].nll;
-    state.block_parent += parent ? before[i].nll : now[i].nll;
+    state.block_over_model += now[i].nll - plain[i].nll;
+    state.block_over_parent += parent ? now[i].nll - before[i].nll : 0;
     if (++state.block_tokens < kMicroBatch) continue;
     const double share = 1 / static_cast<double>(kMicroBatch);
-    shifted |= state.shift.add(share * state.block_nll);
-    worse |= parent && state.regression.add(share * (state.block_nll - state.block_parent));
-    state.block_nll = state.block_parent = 0;
+    shifted |= state.shift.add(share * state.block_over_model);
+    worse |= parent && state.regression.add(share * state.block_over_parent);
+    state.block_over_model = state.block_over_parent = 0;
     state.block_tokens = 0;
   }
   state.tokens_since_boundary += text.size();

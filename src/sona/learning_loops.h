@@ -148,6 +148,7 @@ class LearningLoops {
   void clear_scratch();
   std::optional<float> weight_of(ScopeState& tenant, const LearningSignal& signal);
   Result<void> watch(ScopeState& state, const TokenRecords& text);
+  PageHinkley shift_watch(const ScopeState& state, const Adapter& adapter);
   Result<void> watch_quality(ScopeState& tenant, double quality);
   Result<void> roll_back(ScopeState& state, const std::string& why);
   std::shared_ptr<const Adapter> parent_of_live(ScopeState& state);

@@ -139,13 +139,15 @@ struct ScopeState {
   std::string task;
 
   // Not kept in the file: they begin anew after a restart.
+  Sha256Digest watched = {};  // the adapter whose gain `shift` watches
   PageHinkley shift;
   RegressionWatch regression;
   // The adapter before the live one, read once.
   uint64_t parent_of = 0;
   std::shared_ptr<const Adapter> parent;
-  // Held-back tokens of the block at hand, of both watches.
-  double block_nll = 0, block_parent = 0;
+  // Of the block at hand, for both watches: NLL under what is live, over that of the model as it is and over
+  // that of the parent.
+  double block_over_model = 0, block_over_parent = 0;
   size_t block_tokens = 0;
   size_t pending_signals = 0, pending_tokens = 0;
   int64_t first_pending_us = 0;
