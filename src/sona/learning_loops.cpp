@@ -370,7 +370,7 @@ PageHinkley LearningLoops::shift_watch(const ScopeState& state, const Adapter& a
   const Batch held_out = state.held_out.batch();
   const Batch batch = {held_out.records, held_out.examples.subspan(state.held_out.n_of_old_tasks())};
   const size_t n = batch.examples.size();
-  if (adapter.is_zero() || n == 0) return watch;
+  if (n == 0) return watch;
   std::vector<TokenLoss> now(n), plain(n);
   loss_->each(batch, adapter.b(), now);
   loss_->each(batch, {}, plain);
@@ -388,31 +388,32 @@ PageHinkley LearningLoops::shift_watch(const ScopeState& state, const Adapter& a
 Result<void> LearningLoops::watch(ScopeState& state, const TokenRecords& text) {
   const LiveAdapter live = book_.live(state.scope);
   const auto parent = parent_of_live(state);
+  const bool has_tasks = state.scope.session.empty() && !live.adapter->is_zero();
   if (state.watched != live.adapter->hash()) {
     state.watched = live.adapter->hash();
-    if (state.scope.session.empty()) state.shift = shift_watch(state, *live.adapter);
+    if (has_tasks) state.shift = shift_watch(state, *live.adapter);
   }
   std::vector<Example> examples;
   for (size_t i = 0; i < text.size(); ++i) examples.push_back({static_cast<uint32_t>(i), 1});
   const Batch batch{&text, examples};
   std::vector<TokenLoss> now(text.size()), before(text.size()), plain(text.size());
   loss_->each(batch, live.adapter->b(), now);
-  loss_->each(batch, {}, plain);
+  if (has_tasks) loss_->each(batch, {}, plain);
   if (parent) loss_->each(batch, parent->b(), before);
   bool shifted = false, worse = false;
   for (size_t i = 0; i < text.size(); ++i) {
-    state.block_over_model += now[i].nll - plain[i].nll;
+    state.block_over_model += has_tasks ? now[i].nll - plain[i].nll : 0;
     state.block_over_parent += parent ? now[i].nll - before[i].nll : 0;
     if (++state.block_tokens < kMicroBatch) continue;
     const double share = 1 / static_cast<double>(kMicroBatch);
-    shifted |= state.shift.add(share * state.block_over_model);
+    shifted |= has_tasks && state.shift.add(share * state.block_over_model);
     worse |= parent && state.regression.add(share * state.block_over_parent);
     state.block_over_model = state.block_over_parent = 0;
     state.block_tokens = 0;
   }
   state.tokens_since_boundary += text.size();
   if (worse) return roll_back(state, "its parent predicts new text better");
-  if (shifted && state.scope.session.empty() && state.tokens_since_boundary >= kMinBoundaryTokens) {
+  if (shifted && state.tokens_since_boundary >= kMinBoundaryTokens) {
     ++counters_["boundaries_found"];
     return boundary(state.scope, "");
   }
