@@ -41,7 +41,8 @@ std::vector<std::string> add_trial_options(CLI::App& app, std::shared_ptr<const 
     app.add_option("--trials", shared->n_seeds, "sona-*: how many trials, each with a seed of its own")
         ->check(in_range(1, 100))
         ->configurable(false);
-    app.add_option("--taught", shared->n_tokens, "sona-*: tokens taught of an author")
+    app.add_option("--taught", shared->n_tokens,
+                   "sona-*: tokens taught of an author; sona-forget: three times as many of the second")
         ->check(in_range(1024, 1'000'000))
         ->configurable(false);
     app.add_option("--attempts", shared->n_attempts,

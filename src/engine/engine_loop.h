@@ -209,6 +209,8 @@ class EngineLoop {
   void forget_ended();
   void stop_all();
   PageUse page_use() const;
+  // *Requires*: the inbox's mutex is held.
+  bool is_full() const { return n_unfinished_ >= options_.steps.max_parts + options_.max_queued; }
   void publish_stats();
   double now_ms() const;
 
@@ -243,9 +245,6 @@ class EngineLoop {
 
   mutable std::mutex stats_mutex_;
   EngineStats stats_;
-  // *Requires*: the inbox's mutex is held.
-  bool is_full() const { return n_unfinished_ >= options_.steps.max_parts + options_.max_queued; }
-
   size_t n_unfinished_ = 0;  // requests; guarded by the inbox's mutex
   RequestId next_id_ = 1;    // likewise
 

@@ -65,8 +65,8 @@ class Answer : public std::enable_shared_from_this<Answer> {
   const std::unique_ptr<Presenter> presenter_;
   const std::shared_ptr<Running> running_;
   std::vector<Stream> streams_;
-  std::vector<Clock::time_point> last_token_;  // by choice
-  std::vector<Generation> generations_;        // by choice, where it has ended
+  std::vector<TokenPace> paces_;         // by choice
+  std::vector<Generation> generations_;  // by choice, where it has ended
   Usage usage_;
   std::atomic<bool> awake_ = false;
   Clock::time_point last_pump_ = {};
@@ -87,7 +87,7 @@ Result<void> Answer::submit(MediumModel& model) {
     streams_.push_back(std::move(stream));
   }
   const size_t n_choices = order_.requests.size() * n_per_prompt();
-  last_token_.assign(n_choices, Clock::time_point());
+  paces_.resize(n_choices);
   generations_.resize(n_choices);
   running_->id = service_.response_id(order_.id_prefix, streams_.front().id());
   for (const Stream& stream : streams_) running_->n_prompt += stream.prompt_progress().n_total;
@@ -140,6 +140,8 @@ void Answer::pump() {
       if (over_) return;
     }
   }
+  const auto now = Clock::now();
+  for (TokenPace& pace : paces_) service_.measures().between_tokens(pace.look(now));
   send(std::move(out));
   if (n_ended_ == generations_.size()) return finish();
   if (exchange_->backlog() >= kMaxBacklogBytes)
@@ -150,10 +152,7 @@ void Answer::take(size_t prompt, const Event& event, std::string& out) {
   const size_t choice = prompt * n_per_prompt() + static_cast<size_t>(event.choice);
   const auto now = Clock::now();
   if (event.token) {
-    auto& last = last_token_[choice];
-    if (last != Clock::time_point())
-      service_.measures().between_tokens(std::chrono::duration<double>(now - last).count());
-    last = now;
+    paces_[choice].token();
     if (!has_tokens_) {
       has_tokens_ = true;
       service_.measures().first_token(std::chrono::duration<double>(now - running_->begin).count());

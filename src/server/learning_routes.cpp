@@ -117,7 +117,7 @@ Handled sona_freeze(Call& call) {
   return json_response({{"frozen", frozen}});
 }
 
-// Learned weights as they are in the file `ruvltra sona export` writes.
+// Learned weights as in adapter.rvc1 of `ruvltra sona export`.
 Handled sona_export(Call& call) {
   ASSIGN_OR_RETURN(const Json body, optional_body(call));
   std::string session;

@@ -79,10 +79,19 @@ void Measures::first_token(double seconds) {
   impl_->first_token.add(seconds);
 }
 
-void Measures::between_tokens(double seconds) {
-  impl_->histograms[kBetweenTokens]->Observe(seconds);
+TokenPace::Gaps TokenPace::look(std::chrono::steady_clock::time_point now) {
+  if (n_new_ == 0) return {};
+  const auto n = static_cast<double>(n_new_);
+  const auto before = std::exchange(last_, now);
+  const size_t n_gaps = std::exchange(n_new_, 0);
+  if (!before) return {};
+  return {n_gaps, std::chrono::duration<double>(now - *before).count() / n};
+}
+
+void Measures::between_tokens(const TokenPace::Gaps& gaps) {
+  for (size_t i = 0; i < gaps.n; ++i) impl_->histograms[kBetweenTokens]->Observe(gaps.seconds);
   const std::lock_guard lock(impl_->mutex);
-  impl_->between_tokens.add(seconds);
+  for (size_t i = 0; i < gaps.n; ++i) impl_->between_tokens.add(gaps.seconds);
 }
 
 void Measures::answered(std::string_view reason, double seconds, const Timings& timings) {

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,6 +15,22 @@
 
 namespace ruvltra {
 
+// The gaps between the tokens of one answer, which come to be looked at a few at a time: they share the time
+// since the look before. What came before the first look that found any has no gaps.
+class TokenPace {
+ public:
+  struct Gaps {
+    size_t n = 0;
+    double seconds = 0;  // of each
+  };
+  void token() { ++n_new_; }
+  Gaps look(std::chrono::steady_clock::time_point now);
+
+ private:
+  std::optional<std::chrono::steady_clock::time_point> last_;  // look that found a token
+  size_t n_new_ = 0;                                           // tokens since
+};
+
 // Thread safety: all functions from any thread.
 class Measures {
  public:
@@ -22,7 +39,7 @@ class Measures {
 
   // Seconds.
   void first_token(double seconds);
-  void between_tokens(double seconds);
+  void between_tokens(const TokenPace::Gaps& gaps);
   // A complete answer with its timings. `reason` is one of few words.
   void answered(std::string_view reason, double seconds, const Timings& timings);
   void routed(std::string_view method, double seconds);

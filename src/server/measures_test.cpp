@@ -32,12 +32,35 @@ TEST(Measures, MeanOfAnswers) {
   EXPECT_EQ(measures.mean_answer_seconds(), 2);
 }
 
+// Tokens that are looked at together came one after the other all the same.
+TEST(TokenPace, TokensShareTheTimeSinceTheLookBefore) {
+  using namespace std::chrono_literals;
+  const std::chrono::steady_clock::time_point begin(10s);
+  TokenPace pace;
+  EXPECT_EQ(pace.look(begin).n, 0u);
+  pace.token();
+  pace.token();
+  EXPECT_EQ(pace.look(begin + 1ms).n, 0u);  // nobody knows when the first of them came
+  for (int i = 0; i < 4; ++i) pace.token();
+  const auto gaps = pace.look(begin + 2ms);
+  EXPECT_EQ(gaps.n, 4u);
+  EXPECT_NEAR(gaps.seconds, 0.00025, 1e-12);
+  EXPECT_EQ(pace.look(begin + 3ms).n, 0u);  // a look without tokens is none
+  pace.token();
+  EXPECT_NEAR(pace.look(begin + 5ms).seconds, 0.003, 1e-12);
+
+  Measures measures;
+  measures.between_tokens(gaps);
+  EXPECT_EQ(measures.latencies()["inter_token_ms"]["n"], 4);
+  EXPECT_NEAR(measures.latencies()["inter_token_ms"]["p50"].get<double>(), 0.25, 1e-9);
+}
+
 // Prometheus' text format 0.0.4, read by rules of our own: a family is described once, before its samples,
 // and no sample comes twice.
 TEST(Measures, ExpositionParses) {
   Measures measures;
   measures.first_token(0.02);
-  measures.between_tokens(0.003);
+  measures.between_tokens({1, 0.003});
   measures.answered("stop", 1.5, {});
   measures.routed("hnsw", 0.001);
   measures.http("/v1/models/{id}", 200);

@@ -391,6 +391,8 @@ Result<void> LearningLoops::watch(ScopeState& state, const TokenRecords& text) {
   const bool has_tasks = state.scope.session.empty() && !live.adapter->is_zero();
   if (state.watched != live.adapter->hash()) {
     state.watched = live.adapter->hash();
+    state.block_over_model = state.block_over_parent = 0;  // of another adapter
+    state.block_tokens = 0;
     if (has_tasks) state.shift = shift_watch(state, *live.adapter);
   }
   std::vector<Example> examples;
@@ -497,7 +499,8 @@ Result<void> LearningLoops::boundary(const Scope& scope, std::string task) {
   state->shift = PageHinkley();
   const LiveAdapter live = book_.live(scope);
   // Nothing was learned yet that could be forgotten: an anchor at the model as it is would hold back all that
-  // is to come. And a shift that is found where the anchor is in place already is the one that was named.
+  // is to come. And where a shift is found, but nothing was published since the anchor, it would only be set
+  // again, in a task that was not learned.
   const auto anchor = state->ewc.anchor();
   const bool anchored =
       task.empty() && state->ewc.has_anchor() && std::ranges::equal(anchor, live.adapter->b());

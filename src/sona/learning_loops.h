@@ -148,6 +148,7 @@ class LearningLoops {
   void clear_scratch();
   std::optional<float> weight_of(ScopeState& tenant, const LearningSignal& signal);
   Result<void> watch(ScopeState& state, const TokenRecords& text);
+  // What new text of the scope's task is to be compared with.
   PageHinkley shift_watch(const ScopeState& state, const Adapter& adapter);
   Result<void> watch_quality(ScopeState& tenant, double quality);
   Result<void> roll_back(ScopeState& state, const std::string& why);
