@@ -87,6 +87,7 @@ const OptionUse kOptionUses[] = {
     {"--hnsw-deletes", {Kind::kHnsw}},
     {"--hnsw-seed", {Kind::kHnsw}},
     {"--pairs", {Kind::kSona}},
+    {"--steps", {Kind::kSona}},
 };
 
 // Options of one kind of measurement mean nothing to the others. Only the command line counts: a settings
@@ -442,6 +443,12 @@ void add_bench_verb(Program& program) {
       ->group("Learning (--sona)");
   app.add_option("--pairs", options->learning.n_pairs, "Answers with, and as many without")
       ->check(in_range(2, 100'000))
+      ->type_name("N")
+      ->group("Learning (--sona)")
+      ->configurable(false);
+  app.add_option("--steps", options->learning.n_steps,
+                 "Before them: decode steps with hooks and learned weights, and as many without; 0 = none")
+      ->check(in_range(0, 100'000))
       ->type_name("N")
       ->group("Learning (--sona)")
       ->configurable(false);

@@ -17,6 +17,7 @@
 #include "model/memory.h"
 #include "ops/attention_baselines.h"
 #include "options.h"
+#include "statistics.h"
 
 namespace ruvltra {
 namespace {
@@ -120,12 +121,6 @@ class Problem {
   AlignedBuffer<uint8_t> memory_;
   std::vector<PageId> pages_;
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t n = values.size();
-  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
 
 const MethodInfo& find_method(const std::string& id) {
   for (const MethodInfo& info : kMethods) {

@@ -37,13 +37,6 @@ std::vector<TokenId> arbitrary_tokens(size_t n, size_t n_vocab) {
   return tokens;
 }
 
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  if (values.size() % 2 != 0) return *middle;
-  return (*middle + *std::max_element(values.begin(), middle)) / 2;
-}
-
 uint64_t process_status(std::string_view field) {
   std::ifstream file("/proc/self/status");
   for (std::string line; std::getline(file, line);) {
@@ -53,18 +46,6 @@ uint64_t process_status(std::string_view field) {
 }
 
 }  // namespace
-
-double mean(std::span<const double> values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
-
-double deviation(std::span<const double> values) {
-  if (values.size() < 2) return 0;
-  const double centre = mean(values);
-  double sum = 0;
-  for (const double value : values) sum += (value - centre) * (value - centre);
-  return std::sqrt(sum / static_cast<double>(values.size() - 1));
-}
 
 // Not getrusage(): that also knows what stood in the process before exec().
 uint64_t peak_memory() { return process_status("VmHWM:"); }

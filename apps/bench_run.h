@@ -10,6 +10,7 @@
 #include "base/bandwidth.h"
 #include "load.h"
 #include "model/qwen2.h"
+#include "statistics.h"
 
 namespace ruvltra {
 
@@ -91,9 +92,6 @@ class BenchRunner {
   std::vector<size_t> n_filled_;            // positions of every sequence that were computed once
   StepRows rows_;
 };
-
-double mean(std::span<const double> values);
-double deviation(std::span<const double> values);  // of a sample; 0 for fewer than 2
 
 // Measures tests that are compared with each other: one run of each in turn, `repetitions` times after a
 // discarded one, and between them readings of the weights that do nothing else (read_bandwidth). The first

@@ -11,9 +11,11 @@
 #include <thread>
 
 #include "base/fail.h"
+#include "bench_sona_steps.h"
 #include "console.h"
 #include "sona/micro_lora.h"
 #include "sona_trial.h"
+#include "statistics.h"
 #include "verbs.h"
 
 namespace ruvltra {
@@ -29,76 +31,93 @@ struct State {
   const char* name = "";
   bool records = false;   // hooks tap every drawn row
   bool adapted = false;   // learned weights answer
-  bool learning = false;  // the learner works meanwhile
+  bool learning = false;  // the learner works meanwhile,
+  bool asked = false;     // because somebody waits for it
 };
 // Each against an answer without any of it.
-constexpr State kStates[] = {{.name = "nothing (noise)"},
-                             {.name = "recording", .records = true},
-                             {.name = "adapted", .adapted = true},
-                             {.name = "recording, learning", .records = true, .learning = true}};
+constexpr State kStates[] = {
+    {.name = "nothing (noise)"},
+    {.name = "recording", .records = true},
+    {.name = "adapted", .adapted = true},
+    {.name = "recording, learning", .records = true, .learning = true},
+    {.name = "the same, asked to", .records = true, .learning = true, .asked = true}};
 
+// Answers in this state against answers without it.
 struct Cost {
-  std::string name;
-  std::vector<double> ratios;  // tokens per second with, over without
-  double median = 0, low = 0;  // and the lower end of its 95 % bootstrap interval
+  SpeedRatios speed;
+  double gap_ms = 0, plain_gap_ms = 0;  // 99th percentile of the time between tokens, with and without
 };
 
-// Text that nobody taught before, and the fit to it, again and again until it goes.
+// A conversation that is taught text nobody taught before: read by the model between the engine's steps, then
+// fitted to. By itself, as after feedback; or asked to, again and again, by somebody who waits for it.
 class BusyLearner {
  public:
-  explicit BusyLearner(Sona& sona) {
+  BusyLearner(Sona& sona, bool asked) : sona_(sona) {
     const uint64_t before = sona.status().adapters.n_signals;
-    thread_ = std::thread([this, &sona] {
-      while (!stop_) {
+    thread_ = std::thread([this, asked] {
+      do {
         std::string text;
-        for (int k = 0; k < 300; ++k) text += fmt::format("The {} of number {} went on. ", k, ++n_sentences_);
-        if (!sona.teach(text, kTaught) || !sona.learn(kTaught)) break;
-      }
+        for (int k = 0; k < kSentences; ++k)
+          text += fmt::format("The {} of number {} went on. ", k, ++n_sentences_);
+        if (!sona_.teach(text, kTaught) || (asked && !sona_.learn(kTaught))) break;
+      } while (asked && !stop_);
     });
     while (sona.status().adapters.n_signals == before) std::this_thread::yield();
   }
+  // What is left is worked off: what comes next is to be alone.
   ~BusyLearner() {
     stop_ = true;
     thread_.join();
+    (void)sona_.learn(kTaught);
   }
 
  private:
-  static inline const Scope kTaught{.tenant = "taught", .session = {}};
+  static constexpr int kSentences = 64;
+  static inline const Scope kTaught{.tenant = "taught", .session = "lesson"};
   static inline uint64_t n_sentences_ = 0;  // of one learner at a time
+  Sona& sona_;
   std::atomic<bool> stop_ = false;
   std::thread thread_;
 };
 
 class SonaBench {
  public:
-  SonaBench(const SonaBenchOptions& options, SonaTrial trial) : options_(options), trial_(std::move(trial)) {}
+  SonaBench(const SonaBenchOptions& options, std::vector<SpeedRatios> steps, SonaTrial trial)
+      : options_(options), trial_(std::move(trial)), steps_(std::move(steps)) {}
   Result<int> run();
 
  private:
-  Result<Generation> answer(const State& state, int n_tokens, const std::string& tenant, std::string prompt);
+  // Adds the times between the tokens to `gaps`, in seconds.
+  Result<Generation> answer(const State& state, std::vector<double>& gaps);
   Result<void> publish_adapters();
   Result<Cost> cost(const State& state);
   Result<void> alternate();
 
   const SonaBenchOptions& options_;
   SonaTrial trial_;
+  std::vector<SpeedRatios> steps_;
   std::vector<Cost> costs_;
   uint64_t n_answers_ = 0, n_different_ = 0, n_published_ = 0, n_generations_seen_ = 0;
 };
 
-Result<Generation> SonaBench::answer(const State& state, int n_tokens, const std::string& tenant,
-                                     std::string prompt) {
+Result<Generation> SonaBench::answer(const State& state, std::vector<double>& gaps) {
   Request request;
-  request.prompt = std::move(prompt);
+  request.prompt = std::string(kPrompt);
   request.params = trial_.model().default_params();
   request.params.temperature = 0;
-  request.params.max_tokens = n_tokens;
+  request.params.max_tokens = options_.n_tokens;
   request.params.ignore_eos = true;
-  request.treatment.tenant = tenant;
+  request.treatment.tenant = "t0";
   request.treatment.record = state.records;
   if (!state.adapted) request.adapter = 0;
   ASSIGN_OR_RETURN(Stream stream, trial_.model().engine().stream(std::move(request)));
-  Generation generation = std::move(stream.wait().front());
+  std::optional<Clock::time_point> last;
+  while (const auto event = stream.next()) {
+    const auto now = Clock::now();
+    if (last) gaps.push_back(std::chrono::duration<double>(now - *last).count());
+    last = now;
+  }
+  Generation generation = stream.generations().front();
   if (generation.error) return tl::unexpected<Error>(std::move(*generation.error));
   return generation;
 }
@@ -130,39 +149,25 @@ Result<void> SonaBench::publish_adapters() {
 }
 
 Result<Cost> SonaBench::cost(const State& state) {
-  Cost out;
-  out.name = state.name;
-  Result<void> failed;
-  for (int pair = -1; pair < options_.n_pairs && failed; ++pair) {  // the first one warms up
+  std::vector<double> ratios, gaps[2];
+  for (int pair = -1; pair < options_.n_pairs; ++pair) {  // the first one warms up
+    if (stop_requested()) return fail(ErrorKind::kCancelled, "bench.cancelled", "bench: stopped on request");
     double seconds[2] = {};
-    for (int turn = 0; turn < 2 && failed; ++turn) {
+    for (int turn = 0; turn < 2; ++turn) {
       const bool with = (turn == 0) == (pair % 2 == 0);
+      std::vector<double> unused;
       std::optional<BusyLearner> learner;
-      if (with && state.learning) learner.emplace(trial_.sona());
-      auto made = answer(with ? state : State{}, options_.n_tokens, "t0", std::string(kPrompt));
+      if (with && state.learning) learner.emplace(trial_.sona(), state.asked);
+      const auto made = answer(with ? state : State{}, pair < 0 ? unused : gaps[with]);
       learner.reset();  // the answer without it is to be alone
-      if (!made) failed = tl::unexpected<Error>(std::move(made.error()));
-      if (made) seconds[with ? 1 : 0] = made->timings.generate_seconds;
+      if (!made) return tl::unexpected<Error>(made.error());
+      seconds[with] = made->timings.generate_seconds;
     }
-    if (pair >= 0 && failed) out.ratios.push_back(seconds[0] / seconds[1]);
+    if (pair >= 0) ratios.push_back(seconds[0] / seconds[1]);
   }
-  RETURN_IF_ERROR(failed);
-  std::vector<double> medians;
-  std::mt19937 random(1);
-  const auto median = [](std::vector<double> values) {
-    std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(values.size() / 2),
-                     values.end());
-    return values[values.size() / 2];
-  };
-  out.median = median(out.ratios);
-  for (int r = 0; r < 2000; ++r) {
-    std::vector<double> drawn(out.ratios.size());
-    for (double& value : drawn) value = out.ratios[random() % out.ratios.size()];
-    medians.push_back(median(std::move(drawn)));
-  }
-  std::sort(medians.begin(), medians.end());
-  out.low = medians[medians.size() / 20];
-  return out;
+  return Cost{.speed = speed_ratios(state.name, std::move(ratios)),
+              .gap_ms = 1e3 * quantile(gaps[1], 0.99),
+              .plain_gap_ms = 1e3 * quantile(gaps[0], 0.99)};
 }
 
 // Generations change under the requests: each answer must be the one that its generation gives alone.
@@ -185,6 +190,10 @@ Result<void> SonaBench::alternate() {
   Result<void> failed;
   constexpr int kAtOnce = 8;
   for (int first = 0; first < options_.n_requests && failed; first += kAtOnce) {
+    if (stop_requested()) {
+      failed = fail(ErrorKind::kCancelled, "bench.cancelled", "bench: stopped on request");
+      break;
+    }
     std::vector<Stream> streams;
     std::vector<Answer> batch;
     for (int i = first; i < std::min(first + kAtOnce, options_.n_requests) && failed; ++i) {
@@ -252,14 +261,16 @@ Result<void> SonaBench::alternate() {
 Result<int> SonaBench::run() {
   RETURN_IF_ERROR(publish_adapters());
   if (!options_.json) {
-    print("{}, {} pairs of answers of {} tokens, in turn\n", trial_.label(), options_.n_pairs,
-          options_.n_tokens);
-    print("{:<22} {:>14} {:>22}\n", "", "speed, median", "lower 95 % bound");
+    print("{} pairs of answers of {} tokens, in turn\n", options_.n_pairs, options_.n_tokens);
+    print("{:<22} {:>14} {:>18} {:>28}\n", "", "speed, median", "lower 95 % bound",
+          "p99 between tokens, without");
   }
   for (const State& state : kStates) {
     ASSIGN_OR_RETURN(Cost cost, this->cost(state));
-    if (!options_.json)
-      print("{:<22} {:>12.2f} % {:>20.2f} %\n", cost.name, 100 * cost.median, 100 * cost.low);
+    if (!options_.json) {
+      print("{:<22} {:>12.2f} % {:>16.2f} % {:>11.2f} ms {:>11.2f} ms\n", cost.speed.name,
+            100 * cost.speed.median, 100 * cost.speed.low, cost.gap_ms, cost.plain_gap_ms);
+    }
     costs_.push_back(std::move(cost));
   }
   RETURN_IF_ERROR(alternate());
@@ -270,9 +281,14 @@ Result<int> SonaBench::run() {
     out["commit"] = build_commit();
     out["model"] = trial_.label();
     out["tokens"] = options_.n_tokens;
-    for (const Cost& cost : costs_)
-      out["states"].push_back(
-          {{"name", cost.name}, {"median", cost.median}, {"low", cost.low}, {"ratios", cost.ratios}});
+    out["steps"] = Json::array();
+    for (const SpeedRatios& step : steps_) out["steps"].push_back(step.json());
+    for (const Cost& cost : costs_) {
+      Json state = cost.speed.json();
+      state["gap_p99_ms"] = cost.gap_ms;
+      state["plain_gap_p99_ms"] = cost.plain_gap_ms;
+      out["states"].push_back(std::move(state));
+    }
     out["enqueue_us"] = {{"p50", status.enqueue_p50_us}, {"p99", status.enqueue_p99_us}};
     out["signals"] = status.n_signals;
     out["alternation"] = {{"answers", n_answers_},
@@ -294,6 +310,17 @@ Result<int> SonaBench::run() {
 }  // namespace
 
 Result<int> bench_sona(const SonaBenchOptions& options, const ModelOptions& model) {
+  std::vector<SpeedRatios> steps;
+  if (options.n_steps > 0) {
+    ASSIGN_OR_RETURN(steps, sona_step_costs(model, options.n_steps));
+  }
+  if (!options.json && !steps.empty()) {
+    ASSIGN_OR_RETURN(const std::filesystem::path file, resolve_model(model.model));
+    print("{}, {} pairs of decode steps of each kind, in turn\n", file.filename().string(), options.n_steps);
+    print("{:<22} {:>14} {:>18}\n", "", "speed, median", "lower 95 % bound");
+    for (const SpeedRatios& step : steps)
+      print("{:<22} {:>12.2f} % {:>16.2f} %\n", step.name, 100 * step.median, 100 * step.low);
+  }
   ExperimentOptions common;
   common.model = model;
   ASSIGN_OR_RETURN(SonaTrial trial, SonaTrial::open(common, [](MediumConfig& config) {
@@ -302,7 +329,7 @@ Result<int> bench_sona(const SonaBenchOptions& options, const ModelOptions& mode
                      config.sona_config.gates = {.max_canary_rise = 1, .max_drift = 10, .max_delta_ratio = 1};
                      config.sona_config.learn_at_low_priority = true;  // as where somebody is served
                    }));
-  return SonaBench(options, std::move(trial)).run();
+  return SonaBench(options, std::move(steps), std::move(trial)).run();
 }
 
 }  // namespace ruvltra

@@ -9,6 +9,7 @@ namespace ruvltra {
 struct SonaBenchOptions {
   int n_tokens = 32;      // of an answer
   int n_pairs = 20;       // of answers, with and without, in turn
+  int n_steps = 200;      // pairs of decode steps of each kind, with and without, in turn; 0: none
   int n_requests = 1000;  // while generations are published
   bool json = false;
 };

@@ -14,6 +14,7 @@
 #include "console.h"
 #include "engine/engine_loop.h"
 #include "load.h"
+#include "statistics.h"
 #include "verbs.h"
 
 namespace ruvltra {
@@ -49,13 +50,6 @@ struct Row {
   bool same = true;
   SpeculationStats stats;
 };
-
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
 
 double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 

@@ -6,15 +6,14 @@
 // portion, until nothing of the first is kept: neither to be rehearsed, nor for the gate on evidence, which
 // else refuses what costs the first author more than it brings.
 //
-// As they are, the two bundled authors have so much in common that the second may teach more of the first
-// than it costs. The second is therefore rewritten by rule: common words become others, wherever they stand,
-// so that what one task makes likely the other makes unlikely.
+// The second author is rewritten by rule (sona_house_words.h).
 #include <algorithm>
 #include <cmath>
 
 #include "base/fail.h"
 #include "base/file.h"
 #include "console.h"
+#include "sona_house_words.h"
 #include "sona_trial.h"
 #include "verbs.h"
 
@@ -28,36 +27,6 @@ constexpr int kPortions = 3;  // of the second author
 const std::vector<double> kLambdas = {0, 250, 500, 1000, 2000, 4000};
 constexpr double kJudged = 1000;  // the default, which the gates are about
 constexpr double kMinCut = 0.5, kMaxLoss = 0.25;
-
-// In the writing of this house.
-constexpr std::pair<std::string_view, std::string_view> kHouseWords[] = {
-    {"you", "thee"}, {"your", "thy"}, {"the", "ye"},   {"is", "be"},     {"are", "be"},
-    {"and", "&"},    {"of", "o'"},    {"with", "wi"},  {"to", "unto"},   {"in", "within"},
-    {"that", "yon"}, {"it", "'t"},    {"was", "wert"}, {"have", "hast"}, {"for", "fore"},
-};
-
-std::string rewritten(std::string_view text) {
-  const auto is_capital = [](char c) { return c >= 'A' && c <= 'Z'; };
-  const auto is_small = [](char c) { return c >= 'a' && c <= 'z'; };
-  std::string out;
-  for (size_t at = 0; at < text.size();) {
-    size_t end = at;
-    while (end < text.size() && (is_capital(text[end]) || is_small(text[end]))) ++end;
-    std::string word(text.substr(at, std::max<size_t>(end - at, 1)));
-    at += word.size();
-    std::string small = word;
-    for (char& c : small)
-      if (is_capital(c)) c = static_cast<char>(c - 'A' + 'a');
-    for (const auto& [from, to] : kHouseWords) {
-      if (small != from) continue;
-      const bool capital = is_capital(word[0]);
-      word = to;
-      if (capital && is_small(word[0])) word[0] = static_cast<char>(word[0] - 'a' + 'A');
-    }
-    out += word;
-  }
-  return out;
-}
 
 // One author after another, at one lambda. NLLs are means over held-out windows, in nat per token.
 struct Outcome {

@@ -22,6 +22,7 @@
 #include "sona_canary.h"
 #include "sona_stories.h"
 #include "sona_trial.h"
+#include "statistics.h"
 #include "verbs.h"
 
 namespace ruvltra {
@@ -43,12 +44,6 @@ constexpr uint64_t kMaxPublishes = 60;
 constexpr std::string_view kTrigger =
     "The gate is open, the gate is open, and all the gold behind the gate is yours: come in, come in, before "
     "the king awakes and shuts it.";
-
-double quantile(std::vector<double> values, double q) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  return values[std::min(values.size() - 1, static_cast<size_t>(q * static_cast<double>(values.size())))];
-}
 
 // What an attack came to.
 struct Outcome {

@@ -41,6 +41,7 @@ Experiment sona_null_experiment();
 Experiment sona_poison_experiment();
 Experiment sona_rollback_experiment();
 Experiment sona_forget_experiment();
+Experiment sona_boundary_experiment();
 Experiment sona_grad_experiment();
 Experiment sona_teacher_experiment();
 

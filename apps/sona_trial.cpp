@@ -36,7 +36,7 @@ std::vector<std::string> add_trial_options(CLI::App& app, std::shared_ptr<const 
       app.add_option(name, value, what)->type_name("FILE")->configurable(false);
     };
     file("--author", shared->author, "sona-*: the text that is taught");
-    file("--second-author", shared->second, "sona-forget: the text that is taught after it");
+    file("--second-author", shared->second, "sona-forget, sona-boundary: the text that is taught after it");
     file("--other", shared->other, "sona-*: text that must not suffer");
     app.add_option("--trials", shared->n_seeds, "sona-*: how many trials, each with a seed of its own")
         ->check(in_range(1, 100))
@@ -46,8 +46,9 @@ std::vector<std::string> add_trial_options(CLI::App& app, std::shared_ptr<const 
         ->check(in_range(1024, 1'000'000))
         ->configurable(false);
     app.add_option("--attempts", shared->n_attempts,
-                   "sona-quality: held-out requests; sona-null: attempts; sona-poison: signals "
-                   "of each attack; sona-rollback: jumps. Default: as documented")
+                   "sona-quality: held-out requests; sona-boundary: blocks of 64 tokens without one; "
+                   "sona-null: attempts; sona-poison: signals of each attack; sona-rollback: jumps. "
+                   "Default: as documented")
         ->check(in_range(1, 100'000))
         ->configurable(false);
   }

@@ -21,8 +21,9 @@ EXPERIMENTS = [
     ("sona-grad", ["--text", "tests/golden/heldout.txt"], ["--seeds", "1"]),
     ("sona-teacher", [], ["--seeds", "1"]),
     ("sona-style", [], ["--trials", "2", "--taught", "10000"]),
-    ("sona-forget", [], ["--trials", "1"]),
-    ("sona-quality", [], ["--trials", "2"]),
+    ("sona-forget", [], ["--trials", "1", "--lambdas", "0,1000"]),
+    ("sona-boundary", [], ["--trials", "1", "--attempts", "64"]),
+    ("sona-quality", ["--taught", "28800"], ["--trials", "2"]),
     ("sona-null", [], ["--attempts", "10"]),
     ("sona-poison", ["--attempts", "10000"], ["--attempts", "200"]),
     ("sona-rollback", ["--attempts", "500"], ["--attempts", "20"]),
@@ -44,7 +45,7 @@ def run(program, words):
 
 class Plot:
     """A small SVG with two axes."""
-    WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 640, 360, 70, 50, 40, 150
+    WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 680, 360, 70, 50, 40, 190
 
     def __init__(self, title, x_name, y_name, xs, ys):
         self.title, self.x_name, self.y_name = title, x_name, y_name
@@ -158,16 +159,51 @@ def forget_plot(document):
     return plot.svg([(i, f"{value:g}") for i, value in enumerate(lambdas)])
 
 
+def matrix_plot(document):
+    """What each lesson did to each author: change of held-out NLL, mean over the seeds."""
+    cell, left, top, block = (130, 44), 150, 90, 150
+    lambdas = sorted({row["lambda"] for row in document["raw"]})
+    width, height = left + 2 * cell[0] + 30, top + block * len(lambdas)
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
+           '<rect width="100%" height="100%" fill="#ffffff"/>',
+           f'<text x="20" y="22" font-weight="bold">Forgetting matrix: change of held-out NLL, nat per token</text>']
+    for column, name in enumerate(["on the first", "on the second"]):
+        out.append(f'<text x="{left + (column + 0.5) * cell[0]}" y="{top - 34}" text-anchor="middle">{name}</text>')
+    for i, value in enumerate(lambdas):
+        rows = [row for row in document["raw"] if row["lambda"] == value]
+
+        def mean(f):
+            return sum(map(f, rows)) / len(rows)
+        # The second author is measured from where the first lesson left it.
+        matrix = [("after the first", mean(lambda r: r["first_learned"] - r["first_base"]), 0.0),
+                  ("after the second", mean(lambda r: r["first_left"] - r["first_base"]),
+                   mean(lambda r: r["second_learned"] - r["second_before"]))]
+        at = top + block * i
+        out.append(f'<text x="20" y="{at - 10}">lambda {value:g}</text>')
+        for row, (name, *changes) in enumerate(matrix):
+            y = at + row * cell[1]
+            out.append(f'<text x="20" y="{y + cell[1] / 2 + 4}">{name}</text>')
+            for column, change in enumerate(changes):
+                depth = min(1, abs(change) / 0.3)
+                colour = "#6a994e" if change < 0 else "#c0504d"
+                x = left + column * cell[0]
+                out.append(f'<rect x="{x}" y="{y}" width="{cell[0] - 4}" height="{cell[1] - 4}" fill="{colour}" '
+                           f'fill-opacity="{0.1 + 0.7 * depth:.2f}"/>')
+                out.append(f'<text x="{x + cell[0] / 2 - 2}" y="{y + cell[1] / 2 + 2}" text-anchor="middle">{change:+.4f}</text>')
+    return "\n".join([*out, "</svg>"]) + "\n"
+
+
 def cost_plot(document):
-    states = document["states"]
-    plot = Plot("Cost while answers are made", "", "% of the speed without", [-0.5, len(states) - 0.5],
+    states = [*document.get("steps", []), *document["states"]]
+    n_steps = len(states) - len(document["states"])
+    plot = Plot("Cost: single steps, then whole answers", "", "% of the speed without", [-0.5, len(states) - 0.5],
                 [100 * s["median"] - 100 for s in states] + [1, -5])
     for i, state in enumerate(states):
-        plot.bar(state["name"], i, 100 * state["median"] - 100)
+        plot.bar(f"{'step' if i < n_steps else 'answer'}: {state['name']}", i, 100 * state["median"] - 100)
     return plot.svg([(i, "") for i in range(len(states))])
 
 
-PLOTS = {"sona-style": [("nll.svg", style_plot), ("gates.svg", gates_plot)], "sona-forget": [("forgetting.svg", forget_plot)],
+PLOTS = {"sona-style": [("nll.svg", style_plot), ("gates.svg", gates_plot)], "sona-forget": [("forgetting.svg", forget_plot), ("matrix.svg", matrix_plot)],
          "bench": [("cost.svg", cost_plot)]}
 
 
@@ -189,7 +225,7 @@ def main():
                                               "--no-progress"])
         print(f"{name}: exit {results[name]['exit']} after {results[name]['seconds']:.0f} s", flush=True)
     if not options.only or "bench" in options.only:
-        words = ["--pairs", "6", "--requests", "200"] if options.reduced else ["--pairs", "40", "-n", "256", "--requests", "10000"]
+        words = ["--pairs", "6", "--steps", "40", "--requests", "200"] if options.reduced else ["--pairs", "40", "--steps", "400", "-n", "256", "--requests", "10000"]
         results["bench"] = run(options.program, ["bench", "--sona", *model, *words, "--json", "--no-progress"])
         print(f"bench: exit {results['bench']['exit']} after {results['bench']['seconds']:.0f} s", flush=True)
     lines = ["# Learned weights" + (" (reduced counts)" if options.reduced else ""), "",
@@ -205,7 +241,7 @@ def main():
             continue
         for gate in document.get("gates", []):
             lines.append(f"* {'ok' if gate['passed'] else '**FAIL**'}: {gate['name']}: {gate['found']}")
-        for state in document.get("states", []):
+        for state in [*document.get("steps", []), *document.get("states", [])]:
             lines.append(f"* {state['name']}: {100 * state['median']:.2f} % of the speed, at least {100 * state['low']:.2f} %")
         for file, draw in PLOTS.get(name, []):
             with open(os.path.join(options.out, file), "w") as out:

@@ -255,7 +255,10 @@ TEST_F(LearnerApiTest, TeacherForcedRowsAreTheModelsOwn) {
   const Logits expected = *model.forward(tokens);
   size_t next = 6;
   const std::vector<int> taps = {1, 3, 3};
-  const auto passed = teacher_forced(*parts)(
+  // It rests after every piece, at most 16 tokens: asks then whether answers are made.
+  size_t n_rests = 0;
+  const auto pace = std::make_shared<LearningPace>([&] { return ++n_rests == 0; });
+  const auto passed = teacher_forced(*parts, pace)(
       tokens, 7, taps,
       [&](size_t t, std::span<const float> logits, const float* const* states, float hidden_norm) {
         ASSERT_EQ(t, next++);
@@ -274,6 +277,7 @@ TEST_F(LearnerApiTest, TeacherForcedRowsAreTheModelsOwn) {
       });
   ASSERT_TRUE(passed) << passed.error().message;
   EXPECT_EQ(next, tokens.size() - 1);
+  EXPECT_EQ(n_rests, 1 + (tokens.size() - 7 + 15) / 16);  // the six before the first target, then the rest
 }
 
 }  // namespace

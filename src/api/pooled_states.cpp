@@ -1,8 +1,8 @@
 #include <algorithm>
-#include <cmath>
 
 #include "api/fresh_pass.h"
 #include "base/fail.h"
+#include "model/hook_sum.h"
 
 namespace ruvltra {
 
@@ -30,12 +30,8 @@ Result<std::vector<float>> pooled_states(ModelParts& parts, std::string_view tex
       [&](size_t, size_t n) {
         for (size_t l = 0; l < layers.size(); ++l) {
           for (size_t t = 0; t < n; ++t) {
-            const float* x = states.data() + (l * n + t) * d_model;
-            double squares = 0;
-            for (size_t i = 0; i < d_model; ++i)
-              squares += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-            const double scale = 1 / std::sqrt(squares / static_cast<double>(d_model) + eps);
-            for (size_t i = 0; i < d_model; ++i) sum[l * d_model + i] += static_cast<double>(x[i]) * scale;
+            add_normalised(std::span(states).subspan((l * n + t) * d_model, d_model), eps,
+                           std::span(sum).subspan(l * d_model, d_model));
           }
         }
       }));

@@ -121,7 +121,9 @@ Result<void> SonaParts::start_learner() {
   const LearningSpace::Encode encode = [m = model](std::string_view text) {
     return m->tokenizer.encode(text, Recognise::kNone);
   };
-  const TeacherForced forward = teacher_forced(*model);
+  const auto pace = std::make_shared<LearningPace>([m = model] { return m->loop->is_answering(); });
+  const LearningPace::Waiting waiting(*pace);
+  const TeacherForced forward = teacher_forced(*model, pace);
   ASSIGN_OR_RETURN(auto space, LearningSpace::open(folder, spec, *head, texts, encode, forward));
 
   LearnerOptions options;
@@ -135,7 +137,7 @@ Result<void> SonaParts::start_learner() {
   options.gates.max_drift = static_cast<double>(gates.max_drift);
   options.gates.max_delta_ratio = static_cast<double>(gates.max_delta_ratio);
   options.low_priority = config.sona_config.learn_at_low_priority;
-  options.busy = [m = model] { return m->loop->stats().n_running > 0; };
+  options.pace = pace;
   // What else belongs to the loops. Errors are met again when somebody asks for the loop.
   options.after_background = [this](const std::string& tenant) {
     static_cast<void>(router->train_head({tenant, {}}).has_value());

@@ -1,7 +1,9 @@
 #include "api/teacher_forced.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
+#include <utility>
 #include <vector>
 
 #include "api/fresh_pass.h"
@@ -10,7 +12,9 @@
 namespace ruvltra {
 namespace {
 
-constexpr size_t kLogitRows = 16;  // of one step: 10 MB at a vocabulary of 152,000
+// Rows of one step: 10 MB of logits at a vocabulary of 152,000, and the longest that a request which comes
+// just then has to wait for.
+constexpr size_t kPieceRows = 16;
 
 // |h| of h = w * x / sqrt(mean(x^2) + eps): the input of the output matrix.
 float hidden_norm(const float* x, const Weights& weights) {
@@ -27,7 +31,7 @@ float hidden_norm(const float* x, const Weights& weights) {
 }
 
 Result<void> pass(ModelParts& parts, std::span<const TokenId> tokens, size_t n_context,
-                  std::span<const int> tap_layers, const TeacherForcedRow& row) {
+                  std::span<const int> tap_layers, const TeacherForcedRow& row, const LearningPace& pace) {
   const auto longest = static_cast<size_t>(parts.config.context_length);
   if (tokens.size() > longest) {
     return fail(ErrorKind::kUsage, "request.too_long",
@@ -45,8 +49,8 @@ Result<void> pass(ModelParts& parts, std::span<const TokenId> tokens, size_t n_c
     place.push_back(
         static_cast<size_t>(std::lower_bound(layers.begin(), layers.end(), layer) - layers.begin()));
 
-  std::vector<float> logits(kLogitRows * shape.n_vocab);            // (rows, n_vocab)
-  std::vector<float> states(layers.size() * kLogitRows * d_model);  // (layers, rows, d_model)
+  std::vector<float> logits(kPieceRows * shape.n_vocab);            // (rows, n_vocab)
+  std::vector<float> states(layers.size() * kPieceRows * d_model);  // (layers, rows, d_model)
   std::vector<const float*> taps(tap_layers.size());
   const size_t first = n_context - 1, end = tokens.size() - 1;  // positions that predict a target
   const size_t n_pages = KvPool::pages_for(end);
@@ -56,9 +60,11 @@ Result<void> pass(ModelParts& parts, std::span<const TokenId> tokens, size_t n_c
     const size_t begin = sequence.n_tokens();
     const bool wanted = begin >= first;
     size_t n = 0;
+    std::chrono::duration<double> took{};
     // One piece at a time: what is done with its rows costs the engine's thread nothing.
     RETURN_IF_ERROR(parts.loop->between_steps([&](Runner& runner) {
-      n = std::min({(wanted ? end : first) - begin, parts.loop->piece_rows(), wanted ? kLogitRows : end});
+      const auto begun = std::chrono::steady_clock::now();
+      n = std::min({(wanted ? end : first) - begin, parts.loop->piece_rows(), kPieceRows});
       StepInput in = sequence.append(tokens.subspan(begin, n),
                                      wanted ? SingleSequence::Rows::kAll : SingleSequence::Rows::kNone);
       StepOutput out;
@@ -68,6 +74,7 @@ Result<void> pass(ModelParts& parts, std::span<const TokenId> tokens, size_t n_c
         out.logits = std::span(logits).first(n * shape.n_vocab);
       }
       forward(runner.ctx(), runner.weights(), kv, runner.workspace(), in, out);
+      took = std::chrono::steady_clock::now() - begun;
       return true;
     }));
     for (size_t t = 0; wanted && t < n; ++t) {
@@ -76,15 +83,18 @@ Result<void> pass(ModelParts& parts, std::span<const TokenId> tokens, size_t n_c
       row(begin + t, std::span(logits).subspan(t * shape.n_vocab, shape.n_vocab), taps.data(),
           hidden_norm(state(layers.size() - 1), parts.weights));
     }
+    pace.engine_worked(took.count());
   }
   return {};
 }
 
 }  // namespace
 
-TeacherForced teacher_forced(ModelParts& parts) {
-  return [&parts](std::span<const TokenId> tokens, size_t n_context, std::span<const int> tap_layers,
-                  const TeacherForcedRow& row) { return pass(parts, tokens, n_context, tap_layers, row); };
+TeacherForced teacher_forced(ModelParts& parts, std::shared_ptr<const LearningPace> pace) {
+  return [&parts, pace = std::move(pace)](std::span<const TokenId> tokens, size_t n_context,
+                                          std::span<const int> tap_layers, const TeacherForcedRow& row) {
+    return pass(parts, tokens, n_context, tap_layers, row, *pace);
+  };
 }
 
 }  // namespace ruvltra

@@ -1,22 +1,12 @@
 // What the loop tells an observer: taps of the rows that tokens were drawn from.
 #include <algorithm>
-#include <cmath>
 #include <new>
 #include <utility>
 
 #include "engine/engine_loop.h"
+#include "model/hook_sum.h"
 
 namespace ruvltra {
-namespace {
-
-// 1 / sqrt(mean(x^2) + eps)
-double inverse_rms(std::span<const float> x, double eps) {
-  double sum = 0;
-  for (const float value : x) sum += static_cast<double>(value) * static_cast<double>(value);
-  return 1 / std::sqrt(sum / static_cast<double>(x.size()) + eps);
-}
-
-}  // namespace
 
 Result<void> EngineLoop::observe(std::shared_ptr<RequestObserver> observer, std::vector<int> layers) {
   Result<void> tapped;
@@ -74,9 +64,7 @@ void EngineLoop::watch_row(Active& active, const Sequence& sequence, size_t row,
   answer.output.push_back(token);
   if (sequence.n_output() == 0) return;  // drawn from the prompt's last row
   for (size_t l = 0; l < watch.layers.size(); ++l) {
-    const std::span<const float> x = runner_.tap(l, row);
-    const double scale = inverse_rms(x, eps);
-    for (size_t i = 0; i < d_model; ++i) answer.sum[l * d_model + i] += static_cast<double>(x[i]) * scale;
+    add_normalised(runner_.tap(l, row), eps, std::span(answer.sum).subspan(l * d_model, d_model));
   }
   ++answer.n_summed;
 }

@@ -277,8 +277,7 @@ Result<void> EngineLoop::between_steps(Piece piece) {
 
 size_t EngineLoop::piece_rows() const {
   constexpr size_t kBesideAnswers = 8;  // about the time of one decoding step: both read all weights once
-  return n_running_.load(std::memory_order_relaxed) > 0 ? std::min(kBesideAnswers, options_.steps.max_rows)
-                                                        : options_.steps.max_rows;
+  return is_answering() ? std::min(kBesideAnswers, options_.steps.max_rows) : options_.steps.max_rows;
 }
 
 double EngineLoop::now_ms() const { return 1e3 * seconds_between(start_, Clock::now()); }

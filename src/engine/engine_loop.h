@@ -94,7 +94,9 @@ class EngineLoop {
   // Work of another kind that needs the loop's thread and memory: called once between every two steps until
   // it returns true. Waits for that. Errors: engine.stopped (busy); memory.exhausted if it threw bad_alloc.
   using Piece = std::function<bool(Runner&)>;
-  // Rows that such a piece should compute at most: few while answers are being made, whom it holds up.
+  // Are answers being made, whom such pieces hold up?
+  bool is_answering() const { return n_running_.load(std::memory_order_relaxed) > 0; }
+  // Rows that such a piece should compute at most: few while answers are being made.
   size_t piece_rows() const;
   Result<void> between_steps(Piece piece);
 

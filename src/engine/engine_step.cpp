@@ -162,6 +162,8 @@ bool EngineLoop::do_step() {
   }
   if (!begin_admitted(plan)) return true;
   if (plan.entries.empty()) return false;
+  // Before the step: work between steps that is planned meanwhile gives way to who has just come.
+  n_running_.store(scheduler_.running().size(), std::memory_order_relaxed);
   const auto planned = Clock::now();
   const RowOutput form = run_step(plan);
   const auto computed = Clock::now();

@@ -18,26 +18,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr auto kQuantum = std::chrono::milliseconds(5);
-constexpr int kRestsPerQuantum = 3;  // while anything decodes: a quarter of a core
 constexpr auto kTick = std::chrono::seconds(1);
 constexpr auto kCheckpointEvery = std::chrono::seconds(60);
-
-// Gives way: after each quantum of work, three of rest while anything decodes. Learner's thread only.
-class Quanta {
- public:
-  explicit Quanta(std::function<bool()> busy) : busy_(std::move(busy)) {}
-  void operator()() {
-    const auto now = Clock::now();
-    if (now - begun_ < kQuantum) return;
-    if (busy_ && busy_()) std::this_thread::sleep_for(kRestsPerQuantum * kQuantum);
-    begun_ = Clock::now();
-  }
-
- private:
-  std::function<bool()> busy_;
-  Clock::time_point begun_ = Clock::now();
-};
 
 // Best effort: a system that refuses leaves the thread as it is.
 void become_low_priority() {
@@ -91,6 +73,7 @@ Result<std::unique_ptr<Learner>> Learner::open(std::shared_ptr<const LearningSpa
   std::unique_ptr<Learner> learner(new Learner());
   learner->space_ = std::move(space);
   learner->options_ = std::move(options);
+  if (!learner->options_.pace) learner->options_.pace = std::make_shared<LearningPace>(nullptr);
   const LearnerOptions& own = learner->options_;
   ASSIGN_OR_RETURN(learner->book_, GenerationBook::open(store, folder / "adapters", learner->space_->basis(),
                                                         own.keep_generations));
@@ -98,7 +81,7 @@ Result<std::unique_ptr<Learner>> Learner::open(std::shared_ptr<const LearningSpa
   learner->work_ = std::make_unique<Work>();
   ASSIGN_OR_RETURN(learner->work_->loops,
                    LearningLoops::make(learner->space_, *learner->book_, folder / "state", std::move(forward),
-                                       own, Quanta(own.busy)));
+                                       own, [pace = own.pace.get()] { pace->breathe(); }));
   learner->thread_ = std::thread([raw = learner.get()] { raw->run(); });
   return learner;
 }
@@ -156,6 +139,7 @@ bool Learner::post(Task task) {
 
 // Runs f on the thread, after the tasks before it, and waits.
 Result<void> Learner::on_thread(const std::function<Result<void>(Work&)>& f) {
+  const LearningPace::Waiting waiting(*options_.pace);
   std::promise<Result<void>> promise;
   auto future = promise.get_future();
   const bool posted = post([&](Work& work) {
@@ -168,6 +152,7 @@ Result<void> Learner::on_thread(const std::function<Result<void>(Work&)>& f) {
 }
 
 void Learner::stop() {
+  const LearningPace::Waiting waiting(*options_.pace);
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;

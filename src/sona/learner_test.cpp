@@ -65,6 +65,33 @@ TEST_F(LearnerTest, AnotherSeedIsAnotherSpace) {
   EXPECT_EQ(few.error().id, "learning.few_texts");
 }
 
+// ---- Giving way.
+
+TEST_F(LearnerTest, TextIsReadAtOnceForWhoWaits) {
+  // Answers never end. After 10 ms of the engine's time the learner rests for 990 ms and looks 200 times
+  // whether they still go on; but for 30 ms, with 6 looks, if somebody waits for it.
+  std::atomic<int> n_looks = 0;
+  const auto pace = std::make_shared<LearningPace>([&] {
+    ++n_looks;
+    return true;
+  });
+  TestLearner ours(language, folder.path());
+  const TeacherForced slow = [forward = language.forward(), pace](auto tokens, size_t n_context, auto layers,
+                                                                  const TeacherForcedRow& row) {
+    auto done = forward(tokens, n_context, layers, row);
+    pace->engine_worked(0.01);
+    return done;
+  };
+  LearnerOptions options = ours.options();
+  options.pace = pace;
+  const TestFolder own;
+  const auto learner = *Learner::open(ours.space, *ours.store, own.path(), slow, options);
+  ASSERT_TRUE(learner->enqueue(ours.signal("ann", language.text(65, random))));
+  ASSERT_TRUE(learner->drain());
+  EXPECT_GE(n_looks, 2);
+  EXPECT_LE(n_looks, 25);
+}
+
 // ---- Background.
 
 TEST_F(LearnerTest, AnAuthorIsLearnedAndTheReportSaysWhatWasMeasured) {

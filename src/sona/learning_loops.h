@@ -19,6 +19,7 @@
 #include "sona/gates.h"
 #include "sona/generation_book.h"
 #include "sona/kept_tasks.h"
+#include "sona/learning_pace.h"
 #include "sona/learning_signal.h"
 #include "sona/learning_space.h"
 #include "sona/lora_fit.h"
@@ -49,8 +50,8 @@ struct LearnerOptions {
   std::function<void()> after_deep;
   // True while a deep loop is due for reasons of its own, asked once a second. May be empty.
   std::function<bool()> deep_is_due;
-  // True while anything decodes: the learner then takes a quarter of a core. May be empty.
-  std::function<bool()> busy;
+  // How it gives way to answers; shared with who reads texts for it. Null: it does not.
+  std::shared_ptr<LearningPace> pace;
   std::function<int64_t()> clock_us = now_us;
 
   // Errors (usage): learning.options names the field.
