@@ -13,7 +13,7 @@
 #include "base/fail.h"
 #include "bench_sona_steps.h"
 #include "console.h"
-#include "sona/micro_lora.h"
+#include "random_adapter.h"
 #include "sona_trial.h"
 #include "statistics.h"
 #include "verbs.h"
@@ -133,15 +133,11 @@ Result<void> SonaBench::publish_adapters() {
   }
   ASSIGN_OR_RETURN(auto loaded, AdapterBasis::load(status.folder / "adapter-basis.rvc1", model));
   const auto basis = std::make_shared<const AdapterBasis>(std::move(loaded));
-  std::mt19937 random(1);
   for (int t = 0; t < kTenants; ++t) {
     for (int i = 0; i < kPublished; ++i) {
-      std::normal_distribution<float> normal(0, 0.01f);
-      std::vector<float> b(basis->n_features() * basis->d());
-      for (float& value : b) value = normal(random);
-      ASSIGN_OR_RETURN(const Adapter adapter, Adapter::make(basis, std::move(b)));
+      ASSIGN_OR_RETURN(const auto adapter, random_adapter(basis, static_cast<uint64_t>(t * kPublished + i)));
       const auto file = status.folder / "bench.rvc1";
-      RETURN_IF_ERROR(adapter.save(file));
+      RETURN_IF_ERROR(adapter->save(file));
       RETURN_IF_ERROR(trial_.sona().import_adapter(file, {.tenant = fmt::format("t{}", t), .session = {}}));
     }
   }

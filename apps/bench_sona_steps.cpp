@@ -13,7 +13,7 @@
 #include "engine/runner.h"
 #include "load.h"
 #include "model/hook_sum.h"
-#include "sona/micro_lora.h"
+#include "random_adapter.h"
 #include "statistics.h"
 
 namespace ruvltra {
@@ -36,31 +36,6 @@ constexpr StepKind kKinds[] = {{.name = "idle (noise)", .records = false, .adapt
                                {.name = "adapted", .records = false, .adapted = true},
                                {.name = "recording, adapted", .records = true, .adapted = true}};
 
-// Meaningless weights: cost does not depend on them.
-Result<Adapter> random_adapter(const Weights& weights, std::span<const int> hooks, size_t rank) {
-  BasisSpec spec;
-  spec.model = weights.file_digest;
-  spec.n_layers = weights.shape.n_layers;
-  spec.d_model = weights.shape.d_model;
-  spec.eps = weights.shape.rms_eps;
-  spec.layers.assign(hooks.begin(), hooks.end());
-  spec.rank = rank;
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal;
-  ASSIGN_OR_RETURN(BasisBuilder builder, BasisBuilder::make(spec));
-  std::vector<float> x(spec.n_taps() * spec.d_model);
-  std::vector<const float*> taps;
-  for (size_t t = 0; t < spec.n_taps(); ++t) taps.push_back(x.data() + t * spec.d_model);
-  for (size_t i = 0; i < kMinBasisTokens; ++i) {
-    for (float& value : x) value = normal(random);
-    builder.add(taps.data());
-  }
-  ASSIGN_OR_RETURN(AdapterBasis basis, std::move(builder).finish());
-  std::vector<float> b(spec.n_features() * spec.d_model);
-  for (float& value : b) value = 0.01f * normal(random);
-  return Adapter::make(std::make_shared<const AdapterBasis>(std::move(basis)), std::move(b));
-}
-
 // One sequence of a runner whose last position is decoded again and again.
 class Stepper {
  public:
@@ -73,7 +48,7 @@ class Stepper {
   std::unique_ptr<LoadedWeights> model_;
   std::optional<Runner> runner_;
   std::vector<PageId> pages_;
-  std::optional<Adapter> adapter_;
+  std::shared_ptr<const Adapter> adapter_;
   AdapterView view_;
   std::vector<double> sum_;  // (hooks, d_model)
 };
@@ -96,8 +71,15 @@ Result<std::unique_ptr<Stepper>> Stepper::make(const ModelOptions& options) {
   const MediumConfig config = MediumConfig::base();
   ASSIGN_OR_RETURN(std::vector<int> hooks,
                    effective_hook_layers(config.sona_hooks, static_cast<int>(shape.n_layers)));
-  const auto rank = static_cast<size_t>(config.sona_config.micro_lora_rank);
-  ASSIGN_OR_RETURN(stepper->adapter_, random_adapter(loaded.weights, hooks, rank));
+  BasisSpec spec;
+  spec.model = loaded.weights.file_digest;
+  spec.n_layers = shape.n_layers;
+  spec.d_model = shape.d_model;
+  spec.eps = shape.rms_eps;
+  spec.layers = hooks;
+  spec.rank = static_cast<size_t>(config.sona_config.micro_lora_rank);
+  ASSIGN_OR_RETURN(auto basis, random_basis(spec));
+  ASSIGN_OR_RETURN(stepper->adapter_, random_adapter(std::move(basis), 1));
   stepper->view_ = stepper->adapter_->view();
   stepper->sum_.resize(hooks.size() * shape.d_model);
   Runner& runner = *stepper->runner_;

@@ -8,11 +8,11 @@
 #include <chrono>
 #include <cstring>
 #include <memory>
-#include <random>
 #include <thread>
 #include <vector>
 
 #include "base/fail.h"
+#include "random_adapter.h"
 #include "sona/generation_book.h"
 #include "store/faults/run_tools.h"
 
@@ -31,28 +31,12 @@ Result<std::shared_ptr<const AdapterBasis>> make_basis() {
   spec.n_layers = 4;
   spec.d_model = 256;
   spec.layers = {1, 2, 3};
-  ASSIGN_OR_RETURN(BasisBuilder builder, BasisBuilder::make(spec));
-  std::mt19937_64 random(1);
-  std::normal_distribution<float> normal;
-  std::vector<float> x(spec.d_model * spec.n_taps());
-  std::vector<const float*> taps;
-  for (size_t t = 0; t < spec.n_taps(); ++t) taps.push_back(x.data() + t * spec.d_model);
-  for (size_t i = 0; i < kMinBasisTokens; ++i) {
-    for (float& value : x) value = normal(random);
-    builder.add(taps.data());
-  }
-  ASSIGN_OR_RETURN(AdapterBasis basis, std::move(builder).finish());
-  return std::make_shared<const AdapterBasis>(std::move(basis));
+  return random_basis(spec);
 }
 
 Result<std::shared_ptr<const Adapter>> make_adapter(const std::shared_ptr<const AdapterBasis>& basis,
                                                     uint64_t seed, uint64_t number) {
-  std::mt19937_64 random(seed * 1'000'003 + number);
-  std::normal_distribution<float> normal(0, 0.01f);
-  std::vector<float> b(basis->n_features() * basis->d());
-  for (float& value : b) value = normal(random);
-  ASSIGN_OR_RETURN(Adapter adapter, Adapter::make(basis, std::move(b)));
-  return std::make_shared<const Adapter>(std::move(adapter));
+  return random_adapter(basis, seed * 1'000'003 + number);
 }
 
 bool is_rollback(uint64_t number) { return number % kRollbackEvery == 0; }
