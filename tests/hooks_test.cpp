@@ -3,6 +3,7 @@
 // without.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <map>
 #include <mutex>
@@ -161,6 +162,24 @@ TEST_F(HooksTest, AnObserverCanBeExchangedAndLeave) {
   read_all(*loop->submit(asked.prompt, asked.params, {})->stream, asked.params);
   EXPECT_TRUE(first->answers.empty());  // its hooks were gone before the end
   EXPECT_EQ(second->answers.size(), static_cast<size_t>(asked.params.n));
+}
+
+// Work between steps gives way to a request from its first step on, not from the second.
+TEST_F(HooksTest, AnswersAreBeingMadeFromTheFirstStepOn) {
+  auto loop = model->start(2, options(40, false));
+  std::mt19937 random(7);
+  TestRequest asked = request(random);
+  asked.prompt.resize(4);  // one step, and the first token comes
+  EXPECT_FALSE(loop->is_answering());
+  std::atomic<int> n_notices = 0, n_unseen = 0;
+  const auto on_ready = [&, raw = loop.get()] {  // from the loop's thread, within a step
+    ++n_notices;
+    n_unseen += raw->is_answering() ? 0 : 1;
+  };
+  auto ticket = *loop->submit(asked.prompt, asked.params, {}, on_ready);
+  read_all(*ticket.stream, asked.params);
+  EXPECT_GT(n_notices, 0);
+  EXPECT_EQ(n_unseen, 0);
 }
 
 }  // namespace
