@@ -77,9 +77,9 @@ Json BenchReport::document(const BenchMeasurement& m) const {
   out["n_gen"] = m.test.n_generate;
   out["n_depth"] = m.test.n_depth;
   out["test_time"] = m.time;
-  out["avg_ns"] = std::llround(mean(nanoseconds));
+  out["avg_ns"] = std::llround(mean_of(nanoseconds));
   out["stddev_ns"] = std::llround(deviation(nanoseconds));
-  out["avg_ts"] = mean(m.rates());
+  out["avg_ts"] = mean_of(m.rates());
   out["stddev_ts"] = deviation(m.rates());
   out["isa"] = model_.ctx.kernels->isa;
   out["peak_rss_bytes"] = m.peak_bytes;
@@ -111,7 +111,7 @@ void BenchReport::add(const BenchMeasurement& measurement) {
 void BenchReport::add_md(const BenchMeasurement& m) {
   print("| {} | {} | {} | CPU | {} | {} | {:.2f} ± {:.2f} |\n", model_type(model_),
         format_bytes(model_.file.file_bytes()), format_count(model_.weights.shape.n_parameters()),
-        m.test.n_threads, m.test.name(), mean(m.rates()), deviation(m.rates()));
+        m.test.n_threads, m.test.name(), mean_of(m.rates()), deviation(m.rates()));
   const auto share = m.share_of_bandwidth();
   if (!share) return;
   if (m.test.tokens_per_step() > 1) {

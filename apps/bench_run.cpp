@@ -67,7 +67,7 @@ std::vector<double> BenchMeasurement::rates() const {
   return out;
 }
 
-double BenchMeasurement::mean_step_seconds() const { return mean(seconds) / test.n_generate; }
+double BenchMeasurement::mean_step_seconds() const { return mean_of(seconds) / test.n_generate; }
 
 double BenchMeasurement::bandwidth() const { return median(bandwidths); }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/bandwidth.h"
+#include "base/mean.h"
 #include "load.h"
 #include "model/qwen2.h"
 #include "statistics.h"

@@ -61,8 +61,9 @@ class BusyLearner {
           text += fmt::format("The {} of number {} went on. ", k, ++n_sentences_);
         if (!sona_.teach(text, kTaught) || (asked && !sona_.learn(kTaught))) break;
       } while (asked && !stop_);
+      ended_ = true;
     });
-    while (sona.status().adapters.n_signals == before) std::this_thread::yield();
+    while (!ended_ && sona.status().adapters.n_signals == before) std::this_thread::yield();
   }
   // What is left is worked off: what comes next is to be alone.
   ~BusyLearner() {
@@ -76,7 +77,7 @@ class BusyLearner {
   static inline const Scope kTaught{.tenant = "taught", .session = "lesson"};
   static inline uint64_t n_sentences_ = 0;  // of one learner at a time
   Sona& sona_;
-  std::atomic<bool> stop_ = false;
+  std::atomic<bool> stop_ = false, ended_ = false;
   std::thread thread_;
 };
 

@@ -29,9 +29,9 @@ struct StepKind {
   const char* name;
   bool records, adapted;
 };
-// An engine with learning on, but nothing recorded and nothing learned, does what one without it does: the
-// first kind is the noise of all the others.
-constexpr StepKind kKinds[] = {{.name = "idle (noise)", .records = false, .adapted = false},
+// The first kind is the noise of all the others: where nothing is recorded and nothing was learned, a step is
+// the same with learning on and off.
+constexpr StepKind kKinds[] = {{.name = "nothing (noise)", .records = false, .adapted = false},
                                {.name = "recording", .records = true, .adapted = false},
                                {.name = "adapted", .records = false, .adapted = true},
                                {.name = "recording, adapted", .records = true, .adapted = true}};

@@ -135,31 +135,23 @@ Result<int> BoundaryEval::run() {
   }
   for (int i = 0; i < own_.n_seeds; ++i) RETURN_IF_ERROR(one(trial, common_.seed + static_cast<uint64_t>(i)));
   judge();
-  if (common_.json) {
-    Json raw = Json::array();
-    for (const Outcome& out : outcomes_) {
-      raw.push_back({{"seed", out.seed},
-                     {"published", out.published},
-                     {"blocks", out.n_blocks},
-                     {"false_alarms", out.n_false},
-                     {"delay_blocks", out.delay ? Json(*out.delay) : Json(nullptr)}});
-    }
-    const std::string command = fmt::format(
-        "ruvltra eval sona-boundary --seed {} --trials {} --taught {} --attempts {} --author {} "
-        "--second-author {}",
-        common_.seed, own_.n_seeds, own_.n_tokens, n_blocks(), own_.author, own_.second);
-    print("{}\n",
-          to_json(gates_.document("sona-boundary", command, trial.label(), common_.seed, std::move(raw))));
+  Json raw = Json::array();
+  for (const Outcome& out : outcomes_) {
+    raw.push_back({{"seed", out.seed},
+                   {"published", out.published},
+                   {"blocks", out.n_blocks},
+                   {"false_alarms", out.n_false},
+                   {"delay_blocks", out.delay ? Json(*out.delay) : Json(nullptr)}});
   }
-  return gates_.passed() ? kExitOk : kExitFailure;
+  const std::string command = fmt::format(
+      "ruvltra eval sona-boundary --seed {} --trials {} --taught {} --attempts {} --author {} "
+      "--second-author {}",
+      common_.seed, own_.n_seeds, own_.n_tokens, n_blocks(), own_.author, own_.second);
+  return gates_.finish("sona-boundary", command, trial.label(), common_.seed, std::move(raw));
 }
 
 }  // namespace
 
-Experiment sona_boundary_experiment() {
-  auto own = std::make_shared<std::shared_ptr<const TrialOptions>>();
-  return {"sona-boundary", [own](CLI::App& app) { return add_trial_options(app, *own); },
-          [own](const ExperimentOptions& common) { return BoundaryEval(common, **own).run(); }};
-}
+Experiment sona_boundary_experiment() { return trial_experiment<BoundaryEval>("sona-boundary"); }
 
 }  // namespace ruvltra

@@ -192,28 +192,25 @@ Result<int> ForgetEval::run() {
       RETURN_IF_ERROR(one(trial, lambda, common_.seed + static_cast<uint64_t>(i)));
   }
   judge();
-  if (common_.json) {
-    Json raw = Json::array();
-    for (const Outcome& o : outcomes_) {
-      raw.push_back({{"lambda", o.lambda},
-                     {"seed", o.seed},
-                     {"first_base", o.first_base},
-                     {"first_learned", o.first_learned},
-                     {"first_left", o.first_left},
-                     {"second_before", o.second_before},
-                     {"second_learned", o.second_learned},
-                     {"told", o.told ? Json(*o.told) : Json(nullptr)},
-                     {"accepted", o.accepted},
-                     {"hash", o.hash}});
-    }
-    const std::string command = fmt::format(
-        "ruvltra eval sona-forget --seed {} --trials {} --taught {} --author {} --second-author {} --lambdas "
-        "{}{}",
-        common_.seed, own_.n_seeds, own_.n_tokens, own_.author, own_.second, fmt::join(lambdas_, ","),
-        as_is_ ? " --as-is" : "");
-    print("{}\n", to_json(gates_.document("sona-forget", command, label_, common_.seed, std::move(raw))));
+  Json raw = Json::array();
+  for (const Outcome& o : outcomes_) {
+    raw.push_back({{"lambda", o.lambda},
+                   {"seed", o.seed},
+                   {"first_base", o.first_base},
+                   {"first_learned", o.first_learned},
+                   {"first_left", o.first_left},
+                   {"second_before", o.second_before},
+                   {"second_learned", o.second_learned},
+                   {"told", o.told ? Json(*o.told) : Json(nullptr)},
+                   {"accepted", o.accepted},
+                   {"hash", o.hash}});
   }
-  return gates_.passed() ? kExitOk : kExitFailure;
+  const std::string command = fmt::format(
+      "ruvltra eval sona-forget --seed {} --trials {} --taught {} --author {} --second-author {} --lambdas "
+      "{}{}",
+      common_.seed, own_.n_seeds, own_.n_tokens, own_.author, own_.second, fmt::join(lambdas_, ","),
+      as_is_ ? " --as-is" : "");
+  return gates_.finish("sona-forget", command, label_, common_.seed, std::move(raw));
 }
 
 }  // namespace

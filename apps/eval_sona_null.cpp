@@ -173,23 +173,16 @@ Result<int> NullEval::run() {
   RETURN_IF_ERROR(attempts(trial, Kind::kOwnText, n - n / 2));
   RETURN_IF_ERROR(attempts(trial, Kind::kRandomQuality, n / 2));
   judge();
-  if (common_.json) {
-    const std::string command =
-        fmt::format("ruvltra eval sona-null --seed {} --attempts {}", common_.seed, n);
-    print("{}\n", to_json(gates_.document("sona-null", command, trial.label(), common_.seed, raw())));
-  } else {
+  if (!common_.json) {
     for (const auto& [reason, count] : unjudged_)
       print("     {} more attempts ended before the gates looked, and do not count: {}\n", count, reason);
   }
-  return gates_.passed() ? kExitOk : kExitFailure;
+  const std::string command = fmt::format("ruvltra eval sona-null --seed {} --attempts {}", common_.seed, n);
+  return gates_.finish("sona-null", command, trial.label(), common_.seed, raw());
 }
 
 }  // namespace
 
-Experiment sona_null_experiment() {
-  auto own = std::make_shared<std::shared_ptr<const TrialOptions>>();
-  return {"sona-null", [own](CLI::App& app) { return add_trial_options(app, *own); },
-          [own](const ExperimentOptions& common) { return NullEval(common, **own).run(); }};
-}
+Experiment sona_null_experiment() { return trial_experiment<NullEval>("sona-null"); }
 
 }  // namespace ruvltra

@@ -434,25 +434,18 @@ Result<int> PoisonEval::run() {
   judge();
   const auto times = enqueue_microseconds(std::max<size_t>(n(), 2000));
   const double p50 = quantile(times, 0.5), p99 = quantile(times, 0.99);
-  if (common_.json) {
-    Json raw{{"attacks", Json::array()}, {"enqueue_p50_us", p50}, {"enqueue_p99_us", p99}};
-    for (const Outcome& out : outcomes_) raw["attacks"].push_back(out.json());
-    const std::string command =
-        fmt::format("ruvltra eval sona-poison --seed {} --attempts {}", common_.seed, n());
-    print("{}\n",
-          to_json(gates_.document("sona-poison", command, trial.label(), common_.seed, std::move(raw))));
-  } else {
+  if (!common_.json) {
     print("putting one signal into a full queue: p50 {:.1f} us, p99 {:.1f} us\n", p50, p99);
   }
-  return gates_.passed() ? kExitOk : kExitFailure;
+  Json raw{{"attacks", Json::array()}, {"enqueue_p50_us", p50}, {"enqueue_p99_us", p99}};
+  for (const Outcome& out : outcomes_) raw["attacks"].push_back(out.json());
+  const std::string command =
+      fmt::format("ruvltra eval sona-poison --seed {} --attempts {}", common_.seed, n());
+  return gates_.finish("sona-poison", command, trial.label(), common_.seed, std::move(raw));
 }
 
 }  // namespace
 
-Experiment sona_poison_experiment() {
-  auto own = std::make_shared<std::shared_ptr<const TrialOptions>>();
-  return {"sona-poison", [own](CLI::App& app) { return add_trial_options(app, *own); },
-          [own](const ExperimentOptions& common) { return PoisonEval(common, **own).run(); }};
-}
+Experiment sona_poison_experiment() { return trial_experiment<PoisonEval>("sona-poison"); }
 
 }  // namespace ruvltra

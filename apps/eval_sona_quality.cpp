@@ -189,28 +189,20 @@ Result<int> QualityEval::run() {
     trials_.push_back(std::move(out));
   }
   judge();
-  if (common_.json) {
-    Json raw = Json::array();
-    for (const Trial& t : trials_)
-      raw.push_back({{"seed", t.seed},
-                     {"base_rate", t.base_rate},
-                     {"taught", t.taught.json()},
-                     {"control", t.control.json()}});
-    const std::string command =
-        fmt::format("ruvltra eval sona-quality --seed {} --trials {} --taught {} --attempts {}", common_.seed,
-                    own_.n_seeds, own_.n_tokens, n_held_out());
-    print("{}\n",
-          to_json(gates_.document("sona-quality", command, trial.label(), common_.seed, std::move(raw))));
-  }
-  return gates_.passed() ? kExitOk : kExitFailure;
+  Json raw = Json::array();
+  for (const Trial& t : trials_)
+    raw.push_back({{"seed", t.seed},
+                   {"base_rate", t.base_rate},
+                   {"taught", t.taught.json()},
+                   {"control", t.control.json()}});
+  const std::string command =
+      fmt::format("ruvltra eval sona-quality --seed {} --trials {} --taught {} --attempts {}", common_.seed,
+                  own_.n_seeds, own_.n_tokens, n_held_out());
+  return gates_.finish("sona-quality", command, trial.label(), common_.seed, std::move(raw));
 }
 
 }  // namespace
 
-Experiment sona_quality_experiment() {
-  auto own = std::make_shared<std::shared_ptr<const TrialOptions>>();
-  return {"sona-quality", [own](CLI::App& app) { return add_trial_options(app, *own); },
-          [own](const ExperimentOptions& common) { return QualityEval(common, **own).run(); }};
-}
+Experiment sona_quality_experiment() { return trial_experiment<QualityEval>("sona-quality"); }
 
 }  // namespace ruvltra

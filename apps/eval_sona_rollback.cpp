@@ -242,13 +242,10 @@ Result<int> RollbackEval::run() {
   RETURN_IF_ERROR(publish(trial, text));
   RETURN_IF_ERROR(jumps(trial));
   RETURN_IF_ERROR(public_races(trial));
-  if (common_.json) {
-    const std::string command =
-        fmt::format("ruvltra eval sona-rollback --seed {} --attempts {} --publish-kills {}", common_.seed,
-                    n_jumps(), own_.n_kills);
-    print("{}\n", to_json(gates_.document("sona-rollback", command, trial.label(), common_.seed, raw_)));
-  }
-  return gates_.passed() ? kExitOk : kExitFailure;
+  const std::string command =
+      fmt::format("ruvltra eval sona-rollback --seed {} --attempts {} --publish-kills {}", common_.seed,
+                  n_jumps(), own_.n_kills);
+  return gates_.finish("sona-rollback", command, trial.label(), common_.seed, raw_);
 }
 
 }  // namespace

@@ -165,41 +165,33 @@ Result<int> StyleEval::run() {
   }
   for (int i = 0; i < own_.n_seeds; ++i) RETURN_IF_ERROR(one(trial, open_gates, i));
   judge();
-  if (common_.json) {
-    Json raw = Json::array();
-    for (const Trial& t : trials_) {
-      Json reports = Json::array();
-      for (const LearningReport& report : t.reports)
-        reports.push_back({{"accepted", report.accepted},
-                           {"reason", report.reason},
-                           {"canary_kl", report.canary_kl},
-                           {"canary_rise", report.canary_rise},
-                           {"delta_p999", report.delta_p999}});
-      raw.push_back({{"seed", t.seed},
-                     {"author_percent", t.author},
-                     {"other_percent", t.other},
-                     {"gain", t.gain},
-                     {"ungated_gain", t.ungated},
-                     {"needed", t.needed},
-                     {"tokens", t.tokens},
-                     {"curve_percent", t.curve},
-                     {"reports", reports}});
-    }
-    const std::string command =
-        fmt::format("ruvltra eval sona-style --seed {} --trials {} --taught {} --author {} --other {}",
-                    common_.seed, own_.n_seeds, own_.n_tokens, own_.author, own_.other);
-    print("{}\n",
-          to_json(gates_.document("sona-style", command, trial.label(), common_.seed, std::move(raw))));
+  Json raw = Json::array();
+  for (const Trial& t : trials_) {
+    Json reports = Json::array();
+    for (const LearningReport& report : t.reports)
+      reports.push_back({{"accepted", report.accepted},
+                         {"reason", report.reason},
+                         {"canary_kl", report.canary_kl},
+                         {"canary_rise", report.canary_rise},
+                         {"delta_p999", report.delta_p999}});
+    raw.push_back({{"seed", t.seed},
+                   {"author_percent", t.author},
+                   {"other_percent", t.other},
+                   {"gain", t.gain},
+                   {"ungated_gain", t.ungated},
+                   {"needed", t.needed},
+                   {"tokens", t.tokens},
+                   {"curve_percent", t.curve},
+                   {"reports", reports}});
   }
-  return gates_.passed() ? kExitOk : kExitFailure;
+  const std::string command =
+      fmt::format("ruvltra eval sona-style --seed {} --trials {} --taught {} --author {} --other {}",
+                  common_.seed, own_.n_seeds, own_.n_tokens, own_.author, own_.other);
+  return gates_.finish("sona-style", command, trial.label(), common_.seed, std::move(raw));
 }
 
 }  // namespace
 
-Experiment sona_style_experiment() {
-  auto own = std::make_shared<std::shared_ptr<const TrialOptions>>();
-  return {"sona-style", [own](CLI::App& app) { return add_trial_options(app, *own); },
-          [own](const ExperimentOptions& common) { return StyleEval(common, **own).run(); }};
-}
+Experiment sona_style_experiment() { return trial_experiment<StyleEval>("sona-style"); }
 
 }  // namespace ruvltra

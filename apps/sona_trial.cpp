@@ -163,20 +163,23 @@ bool Gates::passed() const {
   return std::all_of(gates_.begin(), gates_.end(), [](const Gate& gate) { return gate.passed; });
 }
 
-Json Gates::document(std::string_view kind, const std::string& command, const std::string& model,
-                     uint64_t seed, Json raw) const {
-  Json out;
-  out["kind"] = kind;
-  out["commit"] = build_commit();
-  out["command"] = command;
-  out["model"] = model;
-  out["seed"] = seed;
-  out["raw"] = std::move(raw);
-  out["gates"] = Json::array();
-  for (const Gate& gate : gates_)
-    out["gates"].push_back({{"name", gate.name}, {"passed", gate.passed}, {"found", gate.found}});
-  out["passed"] = passed();
-  return out;
+int Gates::finish(std::string_view kind, const std::string& command, const std::string& model, uint64_t seed,
+                  Json raw) const {
+  if (quiet_) {
+    Json out;
+    out["kind"] = kind;
+    out["commit"] = build_commit();
+    out["command"] = command;
+    out["model"] = model;
+    out["seed"] = seed;
+    out["raw"] = std::move(raw);
+    out["gates"] = Json::array();
+    for (const Gate& gate : gates_)
+      out["gates"].push_back({{"name", gate.name}, {"passed", gate.passed}, {"found", gate.found}});
+    out["passed"] = passed();
+    print("{}\n", to_json(out));
+  }
+  return passed() ? kExitOk : kExitFailure;
 }
 
 }  // namespace ruvltra

@@ -10,13 +10,14 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/json.h"
+#include "base/mean.h"
 #include "experiments.h"
 #include "learning.h"
 #include "ruvltra/sona.h"
-#include "sona/mean.h"
 
 namespace ruvltra {
 
@@ -81,9 +82,9 @@ class Gates {
   explicit Gates(bool quiet) : quiet_(quiet) {}
   void add(std::string name, bool passed, std::string found);
   bool passed() const;
-  // The document: kind, commit, command, model, seed, raw, gates.
-  Json document(std::string_view kind, const std::string& command, const std::string& model, uint64_t seed,
-                Json raw) const;
+  // The exit code. If it was kept, prints the document: kind, commit, command, model, seed, raw, gates.
+  int finish(std::string_view kind, const std::string& command, const std::string& model, uint64_t seed,
+             Json raw) const;
 
  private:
   struct Gate {
@@ -93,5 +94,13 @@ class Gates {
   bool quiet_;
   std::vector<Gate> gates_;
 };
+
+// An experiment without options of its own: Eval(common, trial options).run() gives the exit code.
+template <class Eval>
+Experiment trial_experiment(std::string name) {
+  auto own = std::make_shared<std::shared_ptr<const TrialOptions>>();
+  return {std::move(name), [own](CLI::App& app) { return add_trial_options(app, *own); },
+          [own](const ExperimentOptions& common) { return Eval(common, **own).run(); }};
+}
 
 }  // namespace ruvltra

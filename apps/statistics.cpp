@@ -3,18 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
-#include <numeric>
+
+#include "base/mean.h"
 
 namespace ruvltra {
 
-double mean(std::span<const double> values) {
-  if (values.empty()) return 0;
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
-}
-
 double deviation(std::span<const double> values) {
   if (values.size() < 2) return 0;
-  const double centre = mean(values);
+  const double centre = mean_of(values);
   double sum = 0;
   for (const double value : values) sum += (value - centre) * (value - centre);
   return std::sqrt(sum / static_cast<double>(values.size() - 1));

@@ -61,6 +61,15 @@ class EvalSona(Case):
         self.assertTrue(self.gate(document, "drifts")["passed"])
 
     @long_ones
+    def test_boundary(self):
+        document = self.run_reduced("sona-boundary", "--trials", "1", "--taught", "12000", "--attempts", "16", "--second-author",
+                                    ROOT + "/tests/data/authors/whitman.txt", author=True)
+        self.assertTrue(document["passed"], document["gates"])
+        (trial,) = document["raw"]
+        self.assertEqual((trial["published"], trial["blocks"], trial["false_alarms"]), (True, 16, 0))
+        self.assertLessEqual(trial["delay_blocks"], 32)
+
+    @long_ones
     def test_poison(self):
         document = self.run_reduced("sona-poison", "--attempts", "60", author=True)
         self.assertTrue(document["passed"], document["gates"])

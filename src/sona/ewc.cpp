@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
-#include "sona/mean.h"
+#include "base/mean.h"
 
 namespace ruvltra {
 namespace {

@@ -5,8 +5,8 @@
 
 #include "base/fail.h"
 #include "base/json.h"
+#include "base/mean.h"
 #include "sona/learning_loops.h"
-#include "sona/mean.h"
 
 namespace ruvltra {
 namespace {

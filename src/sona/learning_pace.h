@@ -8,7 +8,7 @@
 
 namespace ruvltra {
 
-// Thread safety: somebody_waits() from any thread, the rest from the learner's alone.
+// *Thread safety*: Waiting from any thread, the functions from the learner's alone.
 class LearningPace {
  public:
   // Shares of the engine's time for texts that the model reads for learning: one in a hundred steps is late

@@ -34,7 +34,7 @@ TEST(LearningPaceTest, RestsForNobodyElse) {
 }
 
 TEST(LearningPaceTest, HurriesForWhoWaits) {
-  // Somebody comes while it rests: the first two looks are at a rest of 99 seconds.
+  // Somebody comes while it rests: the first two looks are at a rest of 990 ms.
   std::optional<LearningPace::Waiting> waiting;
   LearningPace* pace = nullptr;
   int n_asked = 0;

@@ -5,7 +5,7 @@
 
 #include "base/check.h"
 #include "base/fail.h"
-#include "sona/mean.h"
+#include "base/mean.h"
 
 namespace ruvltra {
 namespace {
