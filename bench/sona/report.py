@@ -4,7 +4,7 @@
     bench/sona/report.py build/ruvltra --out sona-report              # the full figures: an hour or two
     bench/sona/report.py build/ruvltra --out sona-report --reduced    # minutes; the report says "reduced"
 
-Exit code 0 only if all experiments passed. The plots are SVG files that need nothing else.
+Exit code 0 only if all experiments passed; with reduced counts sona-quality has too few answers for that. The plots are SVG files that need nothing else.
 """
 import argparse
 import html
@@ -28,7 +28,7 @@ EXPERIMENTS = [
     ("sona-poison", ["--attempts", "10000"], ["--attempts", "200"]),
     ("sona-rollback", ["--attempts", "500"], ["--attempts", "20"]),
 ]
-COLOURS = ["#3b6ea5", "#c0504d", "#6a994e", "#8064a2", "#d08c2f", "#4bacc6", "#7f7f7f", "#b0457b"]
+COLOURS = ["#3b6ea5", "#c0504d", "#6a994e", "#8064a2", "#d08c2f", "#4bacc6", "#7f7f7f", "#b0457b", "#2f4858", "#a3b18a"]
 
 
 def run(program, words):
@@ -45,7 +45,7 @@ def run(program, words):
 
 class Plot:
     """A small SVG with two axes."""
-    WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 680, 360, 70, 50, 40, 190
+    WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 710, 360, 70, 50, 40, 220
 
     def __init__(self, title, x_name, y_name, xs, ys):
         self.title, self.x_name, self.y_name = title, x_name, y_name
@@ -184,22 +184,26 @@ def matrix_plot(document):
             y = at + row * cell[1]
             out.append(f'<text x="20" y="{y + cell[1] / 2 + 4}">{name}</text>')
             for column, change in enumerate(changes):
+                is_reference = row == 0 and column == 1
                 depth = min(1, abs(change) / 0.3)
-                colour = "#6a994e" if change < 0 else "#c0504d"
+                colour = "#7f7f7f" if is_reference else "#6a994e" if change < 0 else "#c0504d"
                 x = left + column * cell[0]
                 out.append(f'<rect x="{x}" y="{y}" width="{cell[0] - 4}" height="{cell[1] - 4}" fill="{colour}" '
                            f'fill-opacity="{0.1 + 0.7 * depth:.2f}"/>')
-                out.append(f'<text x="{x + cell[0] / 2 - 2}" y="{y + cell[1] / 2 + 2}" text-anchor="middle">{change:+.4f}</text>')
+                out.append(f'<text x="{x + cell[0] / 2 - 2}" y="{y + cell[1] / 2 + 2}" text-anchor="middle">{"reference" if is_reference else f"{change:+.4f}"}</text>')
     return "\n".join([*out, "</svg>"]) + "\n"
 
 
 def cost_plot(document):
-    states = [*document.get("steps", []), *document["states"]]
-    n_steps = len(states) - len(document["states"])
-    plot = Plot("Cost: single steps, then whole answers", "", "% of the speed without", [-0.5, len(states) - 0.5],
-                [100 * s["median"] - 100 for s in states] + [1, -5])
-    for i, state in enumerate(states):
-        plot.bar(f"{'step' if i < n_steps else 'answer'}: {state['name']}", i, 100 * state["median"] - 100)
+    """Bars to the median, lines to the lower 95 % bound."""
+    kinds = [("step", document.get("steps", [])), ("answer", document["states"])]
+    states = [(f"{kind}: {state['name']}", 100 * state["median"] - 100, 100 * state["low"] - 100)
+              for kind, rows in kinds for state in rows]
+    plot = Plot("Cost: single steps, then whole answers", "", "change of speed, %", [-0.5, len(states) - 0.5],
+                [value for _, median, low in states for value in (median, low)] + [1, -5])
+    for i, (name, median, low) in enumerate(states):
+        plot.bar(name, i, median)
+        plot.line(name, [i, i], [min(median, 0), low])
     return plot.svg([(i, "") for i in range(len(states))])
 
 
@@ -225,7 +229,7 @@ def main():
                                               "--no-progress"])
         print(f"{name}: exit {results[name]['exit']} after {results[name]['seconds']:.0f} s", flush=True)
     if not options.only or "bench" in options.only:
-        words = ["--pairs", "6", "--steps", "40", "--requests", "200"] if options.reduced else ["--pairs", "40", "--steps", "400", "-n", "256", "--requests", "10000"]
+        words = ["--pairs", "6", "--steps", "40", "-n", "256", "--requests", "200"] if options.reduced else ["--pairs", "40", "--steps", "400", "-n", "256", "--requests", "10000"]
         results["bench"] = run(options.program, ["bench", "--sona", *model, *words, "--json", "--no-progress"])
         print(f"bench: exit {results['bench']['exit']} after {results['bench']['seconds']:.0f} s", flush=True)
     lines = ["# Learned weights" + (" (reduced counts)" if options.reduced else ""), "",
@@ -239,10 +243,18 @@ def main():
         if document is None:
             lines.append(f"No document: {result['error']}")
             continue
+        for row in document.get("rows", []):  # sona-teacher
+            lines.append(f"* {'ok' if row['passed'] else '**FAIL**'}: seed {row['seed']}, {row['teacher']} teacher, {row['tokens']} "
+                         f"tokens: {row['share']:.3f} of {row['gap']:.3f} nat recovered")
+        for row in document.get("seeds", []):  # sona-grad
+            lines.append(f"* seed {row['seed']}: against differences, gradient {row['gradient_vs_differences']:.1e}, Fisher "
+                         f"{row['fisher_vs_differences']:.1e}; {row['nll_outside_bound']} and {row['gradient_outside_bound']} of "
+                         f"{row['draws']} draws outside the bounds")
         for gate in document.get("gates", []):
             lines.append(f"* {'ok' if gate['passed'] else '**FAIL**'}: {gate['name']}: {gate['found']}")
-        for state in [*document.get("steps", []), *document.get("states", [])]:
-            lines.append(f"* {state['name']}: {100 * state['median']:.2f} % of the speed, at least {100 * state['low']:.2f} %")
+        for kind, key in [("step", "steps"), ("answer", "states")]:
+            for state in document.get(key, []):
+                lines.append(f"* {kind}: {state['name']}: {100 * state['median']:.2f} % of the speed, at least {100 * state['low']:.2f} %")
         for file, draw in PLOTS.get(name, []):
             with open(os.path.join(options.out, file), "w") as out:
                 out.write(draw(document))
