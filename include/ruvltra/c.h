@@ -48,7 +48,8 @@ typedef struct ruvltra_model_options {
   const char* kv_type;    /* "f16", "q8_0" */
   uint64_t kv_bytes;      /* memory of the KV cache */
   uint64_t memory_limit_bytes;
-  const char* isa; /* "scalar", "avx2", ... */
+  const char* isa;       /* "scalar", "avx2", ... */
+  int32_t stream_tokens; /* a stream's reader may fall behind by so many before its answer waits */
 } ruvltra_model_options;
 
 /* options may be NULL. */

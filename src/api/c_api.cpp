@@ -109,6 +109,7 @@ Result<MediumConfig> config_of(const ruvltra_model_options* given) {
   config.engine.kv_bytes = options.kv_bytes;
   config.memory_limit_bytes = options.memory_limit_bytes;
   if (options.isa != nullptr) config.isa = options.isa;
+  if (options.stream_tokens != 0) config.engine.stream_tokens = options.stream_tokens;
   return config;
 }
 

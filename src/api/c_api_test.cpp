@@ -60,7 +60,7 @@ TEST_F(CApi, GeneratesChatsAndStreamsTheSame) {
   ruvltra_stream_free(stream);
 }
 
-TEST_F(CApi, StopStringsAndCancel) {
+TEST_F(CApi, StopStrings) {
   const char* const stop[] = {"the", "and"};
   params.stop = stop;
   params.n_stop = 2;
@@ -70,16 +70,25 @@ TEST_F(CApi, StopStringsAndCancel) {
   EXPECT_STREQ(ruvltra_generation_finish_reason(generation), "stop");
   EXPECT_EQ(std::string(ruvltra_generation_text(generation)).find("the"), std::string::npos);
   ruvltra_generation_free(generation);
+}
 
-  params.n_stop = 0;
+// Nobody reads, so that the answer waits after two tokens: it cannot end before it is cancelled.
+TEST_F(CApi, AStreamMayBeCancelled) {
+  options.stream_tokens = 2;
+  ruvltra_model* own = nullptr;
+  ASSERT_EQ(ruvltra_model_load(kModel.c_str(), &options, &own), RUVLTRA_OK) << ruvltra_last_error();
+  params.max_tokens = 200;
   ruvltra_stream* stream = nullptr;
   const ruvltra_message message = {"user", "Who is the king?"};
-  ASSERT_EQ(ruvltra_stream_open_chat(model, &message, 1, &params, &stream), RUVLTRA_OK);
+  ASSERT_EQ(ruvltra_stream_open_chat(own, &message, 1, &params, &stream), RUVLTRA_OK);
   ruvltra_stream_cancel(stream);
+  ruvltra_generation* generation = nullptr;
   ASSERT_EQ(ruvltra_stream_wait(stream, &generation), RUVLTRA_OK);
   EXPECT_STREQ(ruvltra_generation_finish_reason(generation), "cancelled");
+  EXPECT_LE(ruvltra_generation_n_tokens(generation), 2u);
   ruvltra_generation_free(generation);
   ruvltra_stream_free(stream);
+  ruvltra_model_free(own);
 }
 
 TEST_F(CApi, TokensAndEmbeddings) {
