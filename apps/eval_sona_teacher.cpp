@@ -29,6 +29,7 @@ constexpr size_t kTeacherRank = 4, kForeignUnits = 64;
 constexpr size_t kTestContexts = 1024, kScaleContexts = 256;
 constexpr size_t kMostIds = 2048;  // room for records whose K has doubled three times
 constexpr int kFitSteps = 64, kForeignSize = 4;
+constexpr size_t kValidationIn = 8;  // as in the learner
 
 struct TeacherOptions {
   std::shared_ptr<const LoraText> text;
@@ -66,11 +67,10 @@ class TeacherSeed {
     std::shuffle(order_.begin(), order_.end(), random_);
     std::vector<Row> rows;
     const int largest = *std::max_element(sizes.begin(), sizes.end());
-    RETURN_IF_ERROR(learn(scaled(own_teacher()), sizes, rows));
+    RETURN_IF_ERROR(learn(scaled(own_teacher()), false, sizes, rows));
     // A teacher that no adapter can be, at the middle size.
     const int middle[] = {std::min(kForeignSize, largest)};
-    RETURN_IF_ERROR(learn(scaled(foreign_teacher()), middle, rows));
-    rows.back().foreign = true;
+    RETURN_IF_ERROR(learn(scaled(foreign_teacher()), true, middle, rows));
     return rows;
   }
 
@@ -173,8 +173,10 @@ class TeacherSeed {
   }
 
   Result<TokenRecords> draw(const Shift& teacher, size_t n_tokens);
-  // Smaller sizes learn from the first of the same tokens.
-  Result<void> learn(const Shift& teacher, std::span<const int> sizes, std::vector<Row>& rows);
+  // Smaller sizes learn from the first of the same tokens. The anchor that belongs to the gap is known of a
+  // teacher of the adapter's family alone; of a foreign one it is chosen as the learner chooses it, by every
+  // kValidationIn-th token.
+  Result<void> learn(const Shift& teacher, bool foreign, std::span<const int> sizes, std::vector<Row>& rows);
 
   const LoadedModel& model_;
   const OutputHead& head_;
@@ -217,11 +219,13 @@ Result<TokenRecords> TeacherSeed::draw(const Shift& teacher, size_t n_tokens) {
   return records;
 }
 
-Result<void> TeacherSeed::learn(const Shift& teacher, std::span<const int> sizes, std::vector<Row>& rows) {
+Result<void> TeacherSeed::learn(const Shift& teacher, bool foreign, std::span<const int> sizes,
+                                std::vector<Row>& rows) {
   const auto most = static_cast<size_t>(*std::max_element(sizes.begin(), sizes.end()));
   ASSIGN_OR_RETURN(const TokenRecords records, draw(teacher, most * n_parameters()));
-  std::vector<Example> examples(records.size());
-  for (uint32_t i = 0; i < examples.size(); ++i) examples[i] = {i, 1};
+  std::vector<Example> examples, validation;
+  for (uint32_t i = 0; i < records.size(); ++i)
+    (foreign && i % kValidationIn == 0 ? validation : examples).push_back({i, 1});
   ASSIGN_OR_RETURN(auto loss, LoraLoss::make(model_.ctx, head_, m(), contexts_.basis->scale(), {}));
   FitOptions options;
   options.n0 = static_cast<double>(n_parameters()) / (2 * kGap);
@@ -233,14 +237,23 @@ Result<void> TeacherSeed::learn(const Shift& teacher, std::span<const int> sizes
   for (const int size : sizes) {
     Row row;
     row.seed = seed_;
+    row.foreign = foreign;
     row.n_parameters = n_parameters();
     row.n_tokens = static_cast<size_t>(size) * n_parameters();
     row.formula = static_cast<double>(size) / (static_cast<double>(size) + 1 / (2 * kGap));
     row.mean_tail = records.mean_tail();
     Ewc ewc(n_parameters(), 0);
-    LoraFit fit(loss, ewc, std::vector<float>(n_parameters(), 0), options);
-    row.report = fit.full_batch({&records, std::span(examples).first(row.n_tokens)}, {});
-    const std::vector<float> b(fit.b().begin(), fit.b().end());
+    std::vector<float> b(n_parameters(), 0);
+    if (foreign) {
+      AnchorChoice choice =
+          fit_with_best_anchor(loss, ewc, b, options, {&records, examples}, {}, {&records, validation});
+      row.report = std::move(choice.report);
+      b = std::move(choice.b);
+    } else {
+      LoraFit fit(loss, ewc, b, options);
+      row.report = fit.full_batch({&records, std::span(examples).first(row.n_tokens)}, {});
+      b.assign(fit.b().begin(), fit.b().end());
+    }
     const Shift fitted = [&](size_t context, std::span<float> x) { add_delta(contexts_, context, b, x); };
     row.gap = gap;
     row.left = mean_kl(teacher, fitted, 0, kTestContexts);
