@@ -122,7 +122,12 @@ void Ewc::restore(State state) {
 
 void PageHinkley::restart() {
   n_ = 0;
-  mean_ = variance_ = sum_ = minimum_ = 0;
+  mean_ = variance_ = covariance_ = previous_ = sum_ = minimum_ = 0;
+}
+
+double PageHinkley::deviation() const {
+  const double r = variance_ > 0 ? std::clamp(covariance_ / variance_, 0.0, options_.most_correlation) : 0;
+  return std::max(std::sqrt(variance_), options_.min_deviation) * std::sqrt((1 + r) / (1 - r));
 }
 
 bool PageHinkley::add(double value) {
@@ -134,8 +139,7 @@ bool PageHinkley::add(double value) {
   }
   ++n_;
   if (n_ > options_.warm_up) {
-    const double deviation = std::max(std::sqrt(variance_), options_.min_deviation);
-    const double standard = std::clamp((value - mean_) / deviation, -options_.clip, options_.clip);
+    const double standard = std::clamp((value - mean_) / deviation(), -options_.clip, options_.clip);
     sum_ += standard - options_.slack;
     ++n_suspect_;
     if (sum_ <= minimum_) {
@@ -153,13 +157,19 @@ bool PageHinkley::add(double value) {
       since_alarm_ = again ? 0 : 1;
       return true;
     }
-    if (suspect()) return false;
+    if (suspect()) {
+      previous_ = value - mean_;
+      return false;
+    }
   }
   // Plain averages first, exponential ones once there are enough.
   const double rate = std::max(1 / static_cast<double>(n_), 1 - options_.memory);
   const double away = value - mean_;
   mean_ += rate * away;
   variance_ = (1 - rate) * (variance_ + rate * away * away);
+  const double now = value - mean_;
+  covariance_ = (1 - rate) * covariance_ + rate * previous_ * now;
+  previous_ = now;
   return false;
 }
 

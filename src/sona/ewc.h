@@ -109,6 +109,9 @@ class PageHinkley {
     double min_deviation = 0.05;
     double clip = 6;       // one value counts at most so many deviations
     size_t cool_down = 0;  // values after an alarm that are passed over
+    // Values that follow one another may be alike. With a correlation r of neighbours, measured and taken as
+    // at most this, sums of values vary as if each varied (1 + r) / (1 - r) times as much (an AR(1) process).
+    double most_correlation = 0;
   };
   PageHinkley() : PageHinkley(Options{}) {}
   explicit PageHinkley(const Options& options) : options_(options) {}
@@ -123,11 +126,14 @@ class PageHinkley {
 
  private:
   void restart();
+  double deviation() const;
   Options options_;
   size_t n_ = 0;
   size_t passing_ = 0;      // values left of the cool-down
   size_t since_alarm_ = 0;  // values; 0: there was none
   double mean_ = 0, variance_ = 0;
+  double covariance_ = 0;  // of neighbours
+  double previous_ = 0;    // the last value less the mean then
   double sum_ = 0, minimum_ = 0;
   size_t n_suspect_ = 0;
 };

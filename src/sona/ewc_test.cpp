@@ -121,6 +121,26 @@ TEST(PageHinkley, AfterACoolDownItStillKnowsWhatWasNormal) {
   EXPECT_LE(first_after(5), 10u);
 }
 
+// What follows a high value is high, too: to one that takes neighbours for independent, a rise now and then.
+TEST(PageHinkley, NeighboursThatAreAlikeAreNoRise) {
+  const auto n_alarms = [](double most_correlation, double rise, uint32_t n_values) {
+    PageHinkley::Options options;
+    options.most_correlation = most_correlation;
+    PageHinkley detector(options);
+    size_t n = 0;
+    double value = 0;
+    for (uint32_t i = 0; i < n_values; ++i) {
+      value = 0.5 * value + 0.3 * noise(i);
+      n += detector.add(2 + value + (i < 300 ? 0 : rise));
+    }
+    return n;
+  };
+  EXPECT_GE(n_alarms(0, 0, 3000), 5u);
+  EXPECT_LE(n_alarms(0.8, 0, 3000), 1u);
+  EXPECT_EQ(n_alarms(0.8, 0, 300), 0u);
+  EXPECT_EQ(n_alarms(0.8, 1.2, 320), 1u);
+}
+
 TEST(PageHinkley, AFallIsNoAlarm) {
   PageHinkley detector;
   for (uint32_t i = 0; i < 400; ++i) EXPECT_FALSE(detector.add(i < 100 ? 2.0 : 0.5));

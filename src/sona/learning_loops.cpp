@@ -24,6 +24,9 @@ constexpr size_t kBackgroundSignals = 100, kFewSignals = 20;
 constexpr size_t kMinOutcomes = 20;
 constexpr double kMaxAdvantage = 3, kLeastSigma = 0.1, kMaxOmega = 20, kMaxQualityFall = 0.1;
 constexpr uint64_t kMinBoundaryTokens = 512;
+// Of the watch for new tasks. Neighbouring blocks of a text have much in common, and what hangs on it, the
+// anchor of EWC, is worth waiting for: on the generated and the bundled model false alarms end at about 10.
+constexpr double kShiftThreshold = 12, kMostCorrelation = 0.8;
 // What an exponential average of decay 0.95 has the spread of: a plain one over so many, (1 + 0.95) / (1 -
 // 0.95).
 constexpr double kOutcomesRemembered = 39, kQualityErrors = 3;
@@ -45,6 +48,13 @@ Sha256Digest signal_key(const LearningSignal& signal, const Sha256Digest& conten
   const uint8_t is_quality = signal.kind == LearningSignalKind::kQuality;
   hash.update({&is_quality, 1});
   return hash.finish();
+}
+
+PageHinkley new_shift_watch() {
+  PageHinkley::Options options;
+  options.threshold = kShiftThreshold;
+  options.most_correlation = kMostCorrelation;
+  return PageHinkley(options);
 }
 
 Sha256Digest side_key(const Sha256Digest& content, bool held_out) {
@@ -366,7 +376,7 @@ std::shared_ptr<const Adapter> LearningLoops::parent_of_live(ScopeState& state) 
 // A watch for the text that comes: what an adapter gains on text of this task that it was not trained on is
 // its measure.
 PageHinkley LearningLoops::shift_watch(const ScopeState& state, const Adapter& adapter) {
-  PageHinkley watch;
+  PageHinkley watch = new_shift_watch();
   const Batch held_out = state.held_out.batch();
   const Batch batch = {held_out.records, held_out.examples.subspan(state.held_out.n_of_old_tasks())};
   const size_t n = batch.examples.size();
@@ -496,7 +506,7 @@ Result<void> LearningLoops::boundary(const Scope& scope, std::string task) {
   const size_t n_old = state->train.size() - std::min(state->train.size(), n_new);
   state->changed = true;
   state->tokens_since_boundary = 0;
-  state->shift = PageHinkley();
+  state->shift = new_shift_watch();
   const LiveAdapter live = book_.live(scope);
   // Nothing was learned yet that could be forgotten: an anchor at the model as it is would hold back all that
   // is to come. And where a shift is found, but nothing was published since the anchor, it would only be set
