@@ -25,8 +25,8 @@ constexpr size_t kMinOutcomes = 20;
 constexpr double kMaxAdvantage = 3, kLeastSigma = 0.1, kMaxOmega = 20, kMaxQualityFall = 0.1;
 constexpr uint64_t kMinBoundaryTokens = 512;
 // Of the watch for new tasks. Neighbouring blocks of a text have much in common, and what hangs on it, the
-// anchor of EWC, is worth waiting for: on the generated and the bundled model false alarms end at about 10.
-constexpr double kShiftThreshold = 12, kMostCorrelation = 0.8;
+// anchor of EWC, is worth waiting for: see `eval sona-boundary`.
+constexpr double kShiftThreshold = 14, kShiftMemory = 0.995, kMostCorrelation = 0.8;
 // What an exponential average of decay 0.95 has the spread of: a plain one over so many, (1 + 0.95) / (1 -
 // 0.95).
 constexpr double kOutcomesRemembered = 39, kQualityErrors = 3;
@@ -53,6 +53,7 @@ Sha256Digest signal_key(const LearningSignal& signal, const Sha256Digest& conten
 PageHinkley new_shift_watch() {
   PageHinkley::Options options;
   options.threshold = kShiftThreshold;
+  options.memory = kShiftMemory;
   options.most_correlation = kMostCorrelation;
   return PageHinkley(options);
 }

@@ -14,9 +14,10 @@ constexpr double kHalfUlpF16 = 0x1p-11;   // relative, of a normal f16
 constexpr double kSmallestF16 = 0x1p-25;  // half the distance of subnormal ones
 constexpr double kArithmetic = 1e-6;      // f32 inner products
 // Batches are summed in so many parts at most, whatever the threads; a part has at least kChunkTokens.
-constexpr size_t kMaxChunks = 8, kChunkTokens = 32;
+constexpr size_t kMaxParts = 8, kPartTokens = 32;
+static_assert(kMaxParts >= RowProducts::kTasks);
 
-size_t n_chunks(size_t n) { return std::clamp(n / kChunkTokens, size_t{1}, kMaxChunks); }
+size_t n_parts(size_t n) { return std::clamp(n / kPartTokens, size_t{1}, kMaxParts); }
 
 // f(rows, first, count) for four rows at a time; where fewer are left the last one stands in for the others,
 // with count < 4.
@@ -85,13 +86,11 @@ void RecordEvaluator::recorded_distribution() {
   for (double& p : p_made_) p *= factor;
 }
 
-// shift_ = s (B - B_made) phi, and its products with the rows.
+// shift_ = s (B - B_made) phi.
 void RecordEvaluator::shift_hidden(std::span<const float> b) {
   const size_t d = head_->d();
   const std::span<const float> made = record_.made_at;
   std::fill(shift_.begin(), shift_.end(), 0.0f);
-  dots_.assign(record_.ids.size(), 0);
-  mean_dot_ = 0;
   shift_norm_ = 0;
   if (b.empty() && made.empty()) return;
   for (size_t j = 0; j < n_features_; ++j) {
@@ -107,6 +106,20 @@ void RecordEvaluator::shift_hidden(std::span<const float> b) {
     }
   }
   shift_norm_ = euclidean_norm(shift_.data(), d);
+}
+
+// What every row gains by the shift.
+void RecordEvaluator::make_dots(std::span<const float> b, const RowProducts* products) {
+  dots_.assign(record_.ids.size(), 0);
+  mean_dot_ = 0;
+  if (products != nullptr && !b.empty()) {
+    DCHECK(record_.made_at.empty());
+    phi_.assign(products->stride(), 0);
+    std::ranges::copy(record_.features, phi_.begin());
+    mean_dot_ = products->dots(record_.ids, phi_.data(), rows_, dots_.data());
+    return;
+  }
+  shift_hidden(b);
   if (shift_norm_ == 0) return;
   const VectorKernels& kernels = head_->kernels().vectors;
   each_rows([&](std::span<const float* const> rows, size_t first, size_t n) {
@@ -116,8 +129,9 @@ void RecordEvaluator::shift_hidden(std::span<const float> b) {
 }
 
 // p and tail at b; returns log Z.
-double RecordEvaluator::shifted_distribution(std::span<const float> b, std::vector<double>& p, double& tail) {
-  shift_hidden(b);
+double RecordEvaluator::shifted_distribution(std::span<const float> b, const RowProducts* products,
+                                             std::vector<double>& p, double& tail) {
+  make_dots(b, products);
   const size_t k = p_made_.size();
   p.resize(k);
   // Everything is measured from the largest Delta: no power overflows.
@@ -135,7 +149,8 @@ double RecordEvaluator::shifted_distribution(std::span<const float> b, std::vect
   return std::log(sum) + largest;
 }
 
-TokenLoss RecordEvaluator::value(const TokenRecord& record, std::span<const float> b) {
+TokenLoss RecordEvaluator::value(const TokenRecord& record, std::span<const float> b,
+                                 const RowProducts* products) {
   record_ = record;
   recorded_distribution();
   const size_t k = record.ids.size();
@@ -148,11 +163,11 @@ TokenLoss RecordEvaluator::value(const TokenRecord& record, std::span<const floa
     p_base_ = p_made_;
     tail_base_ = static_cast<double>(record.tail);
   } else {
-    log_z_base = shifted_distribution({}, p_base_, tail_base_);
+    log_z_base = shifted_distribution({}, nullptr, p_base_, tail_base_);
     mean_base = static_cast<double>(mean_dot_);
     for (size_t i = 0; i < k; ++i) result.kl += p_base_[i] * static_cast<double>(dots_[i]);
   }
-  const double log_z = shifted_distribution(b, p_, tail_);
+  const double log_z = shifted_distribution(b, products, p_, tail_);
   for (size_t i = 0; i < k; ++i) result.kl -= p_base_[i] * static_cast<double>(dots_[i]);
   result.kl += tail_base_ * (mean_base - static_cast<double>(mean_dot_)) + log_z - log_z_base;
 
@@ -164,8 +179,10 @@ TokenLoss RecordEvaluator::value(const TokenRecord& record, std::span<const floa
   return result;
 }
 
-TokenLoss RecordEvaluator::loss(const TokenRecord& record, std::span<const float> b) {
-  TokenLoss result = value(record, b);
+TokenLoss RecordEvaluator::loss(const TokenRecord& record, std::span<const float> b,
+                                const RowProducts* products) {
+  TokenLoss result = value(record, b, products);
+  if (products != nullptr) shift_hidden(b);
   const size_t k = record.ids.size();
   // The bound; p_ is p_made e^Delta / Z, so everything is in units of Z.
   double largest_rounding = 0, mean_growth = 0, largest_dot = 0;
@@ -205,16 +222,15 @@ TokenLoss RecordEvaluator::loss(const TokenRecord& record, std::span<const float
 
 // sum = sum_v c_v w_v + c_tail w_mean. Rows are added four at a time in f32, fours in f64: fewer conversions
 // than products, and the error of a handful of f32 roundings.
-void RecordEvaluator::weighted_rows(std::span<const double> coefficients, double tail,
-                                    std::vector<double>& sum) {
+void RecordEvaluator::weighted_rows(const RowWeights& weights, std::vector<double>& sum) {
   const size_t d = head_->d();
   const std::span<const float> mean = head_->mean();
-  for (size_t i = 0; i < d; ++i) sum[i] = tail * static_cast<double>(mean[i]);
+  for (size_t i = 0; i < d; ++i) sum[i] = weights.tail * static_cast<double>(mean[i]);
   double* const out = sum.data();
   each_rows([&](std::span<const float* const> rows, size_t first, size_t n) {
     each_four(rows, n, [&](const float* const* row, size_t r, size_t count) {
       float c[4] = {};
-      for (size_t k = 0; k < count; ++k) c[k] = static_cast<float>(coefficients[first + r + k]);
+      for (size_t k = 0; k < count; ++k) c[k] = static_cast<float>(weights.rows[first + r + k]);
       for (size_t i = 0; i < d; ++i) {
         out[i] += static_cast<double>((c[0] * row[0][i] + c[1] * row[1][i]) +
                                       (c[2] * row[2][i] + c[3] * row[3][i]));
@@ -223,36 +239,35 @@ void RecordEvaluator::weighted_rows(std::span<const double> coefficients, double
   });
 }
 
-// out += factor s g phi'
-void RecordEvaluator::add_outer(double factor, std::span<double> out) const {
+// out += factor s g phi', g = sum_v c_v w_v.
+void RecordEvaluator::add_gradient(const RowWeights& weights, double factor, std::span<double> out) {
+  weighted_rows(weights, g_);
   const size_t d = head_->d();
   for (size_t j = 0; j < n_features_; ++j) {
-    const double weight = factor * static_cast<double>(scale_) * static_cast<double>(record_.features[j]);
+    const double step = factor * static_cast<double>(scale_) * static_cast<double>(record_.features[j]);
     double* column = out.data() + j * d;
-    for (size_t i = 0; i < d; ++i) column[i] += weight * g_[i];
+    for (size_t i = 0; i < d; ++i) column[i] += step * g_[i];
   }
 }
 
-void RecordEvaluator::add_nll_gradient(double factor, std::span<double> out) {
+RowWeights RecordEvaluator::nll_weights() {
   coefficients_ = p_;
   const auto y = std::lower_bound(record_.ids.begin(), record_.ids.end(), record_.token);
   coefficients_[static_cast<size_t>(y - record_.ids.begin())] -= 1;
-  weighted_rows(coefficients_, tail_, g_);
-  add_outer(factor, out);
+  return {coefficients_, tail_};
 }
 
-void RecordEvaluator::add_kl_gradient(double factor, std::span<double> out) {
+RowWeights RecordEvaluator::kl_weights() {
   coefficients_.resize(p_.size());
   for (size_t i = 0; i < p_.size(); ++i) coefficients_[i] = p_[i] - p_base_[i];
-  weighted_rows(coefficients_, tail_ - tail_base_, g_);
-  add_outer(factor, out);
+  return {coefficients_, tail_ - tail_base_};
 }
 
 // Two walks: the mean first, then squares of what is left. The difference of squares would lose everything
 // where one token has almost all the probability.
 void RecordEvaluator::add_fisher(double factor, std::span<double> out) {
   const size_t d = head_->d();
-  weighted_rows(p_, tail_, g_);
+  weighted_rows({p_, tail_}, g_);
   const std::span<const float> mean = head_->mean();
   const std::span<const double> mean_square = head_->mean_square();
   for (size_t i = 0; i < d; ++i) {
@@ -311,67 +326,94 @@ Result<LoraLoss> LoraLoss::make(const Ctx& ctx, const OutputHead& head, size_t n
                      RecordEvaluator::make(head, n_features, scale, options.cache_bytes / n_threads));
     loss.evaluators_.push_back(std::move(evaluator));
   }
-  ASSIGN_OR_RETURN(loss.partial_, AlignedBuffer<double>::make(kMaxChunks * n_features * head.d()));
+  ASSIGN_OR_RETURN(loss.products_, RowProducts::make(head, n_features, scale, options.product_bytes));
+  ASSIGN_OR_RETURN(loss.partial_, AlignedBuffer<double>::make(kMaxParts * n_features * head.d()));
   loss.options_ = std::move(options);
   return loss;
 }
 
-// f(evaluator, example, record, partial gradient) for every example; returns the sum of its values, and adds
+bool LoraLoss::multiply_rows(const Batch& batch, std::span<const float> b) {
+  if (products_.n_parts() == 0 || b.empty()) return false;
+  // Products cost m times as much a row as an inner product does, once to be made and once for the gradient.
+  size_t n_ids = 0, n_rows = 0;
+  for (const Example& example : batch.examples) {
+    const TokenRecord record = (*batch.records)[example.index];
+    if (!record.made_at.empty()) return false;
+    n_ids += record.ids.size();
+    n_rows = std::max(n_rows, record.ids.size());
+  }
+  if (n_ids < 2 * n_features_ * n_rows) return false;
+  products_.clear_rows();
+  for (const Example& example : batch.examples) products_.want((*batch.records)[example.index].ids);
+  if (n_ids < 2 * n_features_ * products_.number_rows()) return false;
+  products_.multiply(*ctx_.pool, b, options_.breathe);
+  return true;
+}
+
+// f(evaluator, i, record, part, partial gradient) for every example; returns the sum of its values, and adds
 // the partial gradients to `gradient` part by part.
 template <class F>
-double LoraLoss::sum(const Batch& batch, std::span<double> gradient, F&& f) {
-  const size_t n = batch.examples.size(), chunks = n_chunks(n), size = gradient.size();
+double LoraLoss::sum(const Batch& batch, size_t n_parts, std::span<double> gradient, F&& f) {
+  const size_t n = batch.examples.size(), size = gradient.size();
   CHECK(size == 0 || size == n_parameters());
-  double sums[kMaxChunks] = {};
-  ctx_.pool->parallel_for(chunks, [&](size_t chunk, int thread) {
-    const std::span<double> partial = partial_.span().subspan(chunk * size, size);
+  double sums[kMaxParts] = {};
+  ctx_.pool->parallel_for(n_parts, [&](size_t part, int thread) {
+    const std::span<double> partial = partial_.span().subspan(part * size, size);
     std::fill(partial.begin(), partial.end(), 0);
-    for (size_t i = chunk * n / chunks; i < (chunk + 1) * n / chunks; ++i) {
-      const Example& example = batch.examples[i];
-      sums[chunk] += f(evaluators_[static_cast<size_t>(thread)], i, (*batch.records)[example.index], partial);
+    for (size_t i = part * n / n_parts; i < (part + 1) * n / n_parts; ++i) {
+      sums[part] += f(evaluators_[static_cast<size_t>(thread)], i, (*batch.records)[batch.examples[i].index],
+                      part, partial);
       if (options_.breathe) options_.breathe();
     }
   });
   double total = 0;
-  for (size_t chunk = 0; chunk < chunks; ++chunk) {
-    total += sums[chunk];
-    const double* partial = partial_.data() + chunk * size;
+  for (size_t part = 0; part < n_parts; ++part) {
+    total += sums[part];
+    const double* partial = partial_.data() + part * size;
     for (size_t i = 0; i < size; ++i) gradient[i] += partial[i];
   }
   return total;
 }
 
-double LoraLoss::nll(const Batch& batch, std::span<const float> b, double factor,
-                     std::span<double> gradient) {
+// The weighted mean of one part of the losses, and its gradient, by which rows of W pull at what.
+double LoraLoss::mean(const Batch& batch, std::span<const float> b, double factor, std::span<double> gradient,
+                      double TokenLoss::*part, RowWeights (RecordEvaluator::*weights)()) {
   const double weight = batch.weight();
   if (!(weight > 0)) return 0;
-  return sum(batch, gradient,
-             [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, std::span<double> out) {
-               const auto share = static_cast<double>(batch.examples[i].weight) / weight;
-               const TokenLoss loss = evaluator.value(record, b);
-               if (!out.empty()) evaluator.add_nll_gradient(factor * share, out);
-               return share * loss.nll;
-             });
+  const bool by_rows = multiply_rows(batch, b), wanted = !gradient.empty();
+  size_t parts = n_parts(batch.examples.size());
+  if (by_rows) parts = std::min(parts, products_.n_parts());
+  if (by_rows && wanted) products_.clear_sums(parts);
+  const double total = sum(
+      batch, parts, by_rows ? std::span<double>() : gradient,
+      [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, size_t at, std::span<double> out) {
+        const double share = static_cast<double>(batch.examples[i].weight) / weight;
+        const TokenLoss loss = evaluator.value(record, b, by_rows ? &products_ : nullptr);
+        if (wanted && by_rows)
+          products_.add(at, record.ids, (evaluator.*weights)(), factor * share, record.features);
+        if (wanted && !by_rows) evaluator.add_gradient((evaluator.*weights)(), factor * share, out);
+        return share * loss.*part;
+      });
+  if (by_rows && wanted) products_.add_gradient(*ctx_.pool, partial_.span(), gradient, options_.breathe);
+  return total;
+}
+
+double LoraLoss::nll(const Batch& batch, std::span<const float> b, double factor,
+                     std::span<double> gradient) {
+  return mean(batch, b, factor, gradient, &TokenLoss::nll, &RecordEvaluator::nll_weights);
 }
 
 double LoraLoss::kl(const Batch& batch, std::span<const float> b, double factor, std::span<double> gradient) {
-  const double weight = batch.weight();
-  if (!(weight > 0)) return 0;
-  return sum(batch, gradient,
-             [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, std::span<double> out) {
-               const auto share = static_cast<double>(batch.examples[i].weight) / weight;
-               const TokenLoss loss = evaluator.value(record, b);
-               if (!out.empty()) evaluator.add_kl_gradient(factor * share, out);
-               return share * loss.kl;
-             });
+  return mean(batch, b, factor, gradient, &TokenLoss::kl, &RecordEvaluator::kl_weights);
 }
 
 void LoraLoss::fisher(const Batch& batch, std::span<const float> b, std::span<double> out) {
   std::fill(out.begin(), out.end(), 0);
   const double weight = batch.weight();
   if (!(weight > 0)) return;
-  sum(batch, out,
-      [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, std::span<double> partial) {
+  sum(batch, n_parts(batch.examples.size()), out,
+      [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, size_t,
+          std::span<double> partial) {
         evaluator.value(record, b);
         evaluator.add_fisher(static_cast<double>(batch.examples[i].weight) / weight, partial);
         return 0.0;
@@ -380,10 +422,12 @@ void LoraLoss::fisher(const Batch& batch, std::span<const float> b, std::span<do
 
 void LoraLoss::each(const Batch& batch, std::span<const float> b, std::span<TokenLoss> out) {
   CHECK(out.size() == batch.examples.size());
-  sum(batch, {}, [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, std::span<double>) {
-    out[i] = evaluator.loss(record, b);
-    return 0.0;
-  });
+  const RowProducts* const products = multiply_rows(batch, b) ? &products_ : nullptr;
+  sum(batch, n_parts(out.size()), {},
+      [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, size_t, std::span<double>) {
+        out[i] = evaluator.loss(record, b, products);
+        return 0.0;
+      });
 }
 
 }  // namespace ruvltra

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "sona/output_head.h"
+#include "sona/row_products.h"
 #include "sona/token_record.h"
 
 namespace ruvltra {
@@ -44,16 +45,21 @@ class RecordEvaluator {
   static Result<RecordEvaluator> make(const OutputHead& head, size_t n_features, float scale,
                                       size_t cache_bytes);
 
-  // b: (m, d), or empty for the zero adapter.
-  TokenLoss loss(const TokenRecord& record, std::span<const float> b);
+  // b: (m, d), or empty for the zero adapter. products: of b, where the record's rows are among them and it
+  // was made at the zero adapter; or null.
+  TokenLoss loss(const TokenRecord& record, std::span<const float> b, const RowProducts* products = nullptr);
   // The same without bound and delta, which cost as much again.
-  TokenLoss value(const TokenRecord& record, std::span<const float> b);
+  TokenLoss value(const TokenRecord& record, std::span<const float> b, const RowProducts* products = nullptr);
 
   // Of the record last given to loss() or value(), at that B: adds factor dNLL/dB, factor dKL/dB, factor F to
   // `out` (m, d).
-  void add_nll_gradient(double factor, std::span<double> out);
-  void add_kl_gradient(double factor, std::span<double> out);
+  void add_nll_gradient(double factor, std::span<double> out) { add_gradient(nll_weights(), factor, out); }
+  void add_kl_gradient(double factor, std::span<double> out) { add_gradient(kl_weights(), factor, out); }
   void add_fisher(double factor, std::span<double> out);
+  // What those gradients are made of, valid until the next call.
+  RowWeights nll_weights();
+  RowWeights kl_weights();
+  void add_gradient(const RowWeights& weights, double factor, std::span<double> out);
 
   // Probabilities of the recorded tokens at that B, and of the base.
   std::span<const double> p() const { return p_; }
@@ -62,13 +68,14 @@ class RecordEvaluator {
  private:
   RecordEvaluator() = default;
   void recorded_distribution();
-  double shifted_distribution(std::span<const float> b, std::vector<double>& p, double& tail);
+  double shifted_distribution(std::span<const float> b, const RowProducts* products, std::vector<double>& p,
+                              double& tail);
   void shift_hidden(std::span<const float> b);
+  void make_dots(std::span<const float> b, const RowProducts* products);
   // f(rows, first, n): the rows of the record's tokens, some at a time.
   template <class F>
   void each_rows(F&& f);
-  void weighted_rows(std::span<const double> coefficients, double tail, std::vector<double>& sum);
-  void add_outer(double factor, std::span<double> out) const;
+  void weighted_rows(const RowWeights& weights, std::vector<double>& sum);
 
   const OutputHead* head_ = nullptr;
   size_t n_features_ = 0;
@@ -76,6 +83,8 @@ class RecordEvaluator {
   RowCache cache_;
   TokenRecord record_;
   std::vector<float> shift_;        // (stride) s (B - B_made) phi
+  std::vector<float> phi_;          // (stride of products)
+  std::vector<const float*> rows_;  // (k) of products
   std::vector<float> dots_;         // (k) Delta_v
   float mean_dot_ = 0;              // Delta'
   double shift_norm_ = 0;           // |s (B - B_made) phi|
@@ -109,7 +118,8 @@ struct Batch {
 class LoraLoss {
  public:
   struct Options {
-    size_t cache_bytes = size_t{64} << 20;  // decoded rows, all threads together
+    size_t cache_bytes = size_t{64} << 20;     // decoded rows, all threads together
+    size_t product_bytes = size_t{128} << 20;  // for large batches; 0: they go token by token as well
     // Called after each token, from whichever thread worked it off: to give way. May be empty.
     std::function<void()> breathe;
   };
@@ -134,8 +144,12 @@ class LoraLoss {
 
  private:
   LoraLoss() = default;
+  // Should the batch be worked off with products_, made at b? Where its tokens share their rows.
+  bool multiply_rows(const Batch& batch, std::span<const float> b);
+  double mean(const Batch& batch, std::span<const float> b, double factor, std::span<double> gradient,
+              double TokenLoss::*part, RowWeights (RecordEvaluator::*weights)());
   template <class F>
-  double sum(const Batch& batch, std::span<double> gradient, F&& f);
+  double sum(const Batch& batch, size_t n_parts, std::span<double> gradient, F&& f);
 
   Ctx ctx_;
   const OutputHead* head_ = nullptr;
@@ -143,7 +157,8 @@ class LoraLoss {
   float scale_ = 0;
   Options options_;
   std::vector<RecordEvaluator> evaluators_;  // (threads)
-  AlignedBuffer<double> partial_;            // (chunks, m, d)
+  RowProducts products_;
+  AlignedBuffer<double> partial_;  // (parts, m, d)
 };
 
 }  // namespace ruvltra

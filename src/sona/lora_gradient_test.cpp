@@ -365,6 +365,75 @@ TEST_F(LoraLossTest, IsTheWeightedMeanOfItsTokens) {
   EXPECT_EQ(loss.nll({&records, {}}, b), 0);
 }
 
+// A batch whose tokens share their rows goes another way, through products of whole matrices.
+class RowProductsTest : public ::testing::Test {
+ protected:
+  LoraWorld small{300, 64, 5, 61, 1.5};
+  TokenRecords shared = make_records(small, 400, 100);
+  std::vector<Example> all;
+  std::vector<float> at = small.adapter(0.2f);
+  void SetUp() override {
+    for (int i = 0; i < 400; ++i) ASSERT_TRUE(record_token(small, shared, draw_token(small)));
+    all = all_of(shared);
+    for (Example& example : all) example.weight = 0.1f + static_cast<float>(small.random() % 20) * 0.1f;
+  }
+  LoraLoss loss_with(size_t product_bytes, ThreadPool& pool) {
+    return *LoraLoss::make({&pool, small.ctx.kernels}, *small.head, small.m, small.scale,
+                           {.product_bytes = product_bytes, .breathe = {}});
+  }
+};
+
+TEST_F(RowProductsTest, SayWhatTheTokensSayOneByOne) {
+  ThreadPool pool(2);
+  LoraLoss plain = loss_with(0, pool), by_rows = loss_with(size_t{1} << 20, pool);
+  const Batch batch = {&shared, all};
+  std::vector<double> expected(at.size()), found(at.size());
+  const double nll = plain.nll(batch, at, 3, expected);
+  EXPECT_NEAR(by_rows.nll(batch, at, 3, found), nll, 1e-6 * nll);
+  EXPECT_LT(relative_error(found, expected), 1e-5);
+  EXPECT_NE(found, expected);  // it was another way
+  const double kl = plain.kl(batch, at, 0.1, expected);
+  EXPECT_NEAR(by_rows.kl(batch, at, 0.1, found), kl, 1e-6 * kl);
+  EXPECT_LT(relative_error(found, expected), 1e-5);
+  // Few tokens, and those of an adapted model, go one by one.
+  const Batch few = {&shared, std::span(all).first(4)};
+  EXPECT_EQ(plain.nll(few, at, 1, expected), by_rows.nll(few, at, 1, found));
+
+  std::vector<TokenLoss> one_by_one(all.size()), together(all.size());
+  plain.each(batch, at, one_by_one);
+  by_rows.each(batch, at, together);
+  for (size_t i = 0; i < all.size(); ++i) {
+    EXPECT_NEAR(together[i].nll, one_by_one[i].nll, 1e-5);
+    EXPECT_NEAR(together[i].bound, one_by_one[i].bound, 1e-4 * one_by_one[i].bound);
+    EXPECT_NEAR(together[i].kl, one_by_one[i].kl, 1e-5);
+    EXPECT_EQ(together[i].delta, one_by_one[i].delta);
+  }
+}
+
+TEST_F(RowProductsTest, AnyNumberOfThreadsGivesTheSameBits) {
+  std::vector<std::vector<double>> gradients;
+  for (const int n_threads : {1, 2, 3}) {
+    ThreadPool pool(n_threads);
+    LoraLoss loss = loss_with(size_t{1} << 20, pool);
+    gradients.emplace_back(at.size());
+    loss.nll({&shared, all}, at, 1, gradients.back());
+    EXPECT_EQ(gradients.back(), gradients.front());
+  }
+}
+
+// As many parts as there is room for; with room for none the tokens go one by one.
+TEST_F(RowProductsTest, KeepToTheirMemory) {
+  const size_t products = 301 * kVectorBlock * sizeof(float), sums = 301 * small.m * sizeof(double);
+  const auto n_parts = [&](size_t bytes) {
+    return RowProducts::make(*small.head, small.m, small.scale, bytes)->n_parts();
+  };
+  EXPECT_EQ(n_parts(0), 0u);
+  EXPECT_EQ(n_parts(products + sums - 1), 0u);
+  EXPECT_EQ(n_parts(products + sums), 1u);
+  EXPECT_EQ(n_parts(products + 3 * sums), 3u);
+  EXPECT_EQ(n_parts(size_t{1} << 30), RowProducts::kMaxParts);
+}
+
 TEST_F(LoraLossTest, AnyNumberOfThreadsAndAnyCacheGiveTheSameBits) {
   std::vector<std::vector<double>> gradients;
   for (const int n_threads : {1, 2, 3}) {
@@ -372,7 +441,7 @@ TEST_F(LoraLossTest, AnyNumberOfThreadsAndAnyCacheGiveTheSameBits) {
     const Ctx ctx = {&pool, world.ctx.kernels};
     for (const size_t cache_bytes : {size_t{0}, size_t{1} << 20}) {
       LoraLoss loss = *LoraLoss::make(ctx, *world.head, world.m, world.scale,
-                                      {.cache_bytes = cache_bytes, .breathe = {}});
+                                      {.cache_bytes = cache_bytes, .product_bytes = 0, .breathe = {}});
       gradients.emplace_back(b.size());
       loss.nll({&records, examples}, b, 1, gradients.back());
       EXPECT_EQ(gradients.back(), gradients.front());
@@ -382,7 +451,8 @@ TEST_F(LoraLossTest, AnyNumberOfThreadsAndAnyCacheGiveTheSameBits) {
 
 TEST_F(LoraLossTest, BreathesAfterEachToken) {
   std::atomic<int> n_breaths = 0;
-  LoraLoss loss = make_loss({.cache_bytes = size_t{1} << 20, .breathe = [&] { ++n_breaths; }});
+  LoraLoss loss =
+      make_loss({.cache_bytes = size_t{1} << 20, .product_bytes = 0, .breathe = [&] { ++n_breaths; }});
   loss.nll({&records, examples}, b);
   EXPECT_EQ(n_breaths, 200);
 }
