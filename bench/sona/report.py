@@ -1,12 +1,13 @@
 #!/usr/bin/python3
 """Runs every experiment on learned weights and writes what they found: report.md, report.json and plots.
 
-    bench/sona/report.py build/ruvltra --out sona-report              # the full figures: an hour or two
+    bench/sona/report.py build/ruvltra --out sona-report --jobs 2     # the full figures: an hour or two
     bench/sona/report.py build/ruvltra --out sona-report --reduced    # minutes; the report says "reduced"
 
 Exit code 0 only if all experiments passed; with reduced counts sona-quality has too few answers for that. The plots are SVG files that need nothing else.
 """
 import argparse
+import concurrent.futures
 import html
 import json
 import math
@@ -28,6 +29,7 @@ EXPERIMENTS = [
     ("sona-poison", ["--attempts", "10000"], ["--attempts", "200"]),
     ("sona-rollback", ["--attempts", "500"], ["--attempts", "20"]),
 ]
+LONGEST = ["sona-poison", "sona-forget", "sona-quality", "sona-style"]
 COLOURS = ["#3b6ea5", "#c0504d", "#6a994e", "#8064a2", "#d08c2f", "#4bacc6", "#7f7f7f", "#b0457b", "#2f4858", "#a3b18a"]
 
 
@@ -216,18 +218,24 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--out", required=True)
     parser.add_argument("--reduced", action="store_true")
+    parser.add_argument("--jobs", type=int, default=1, help="experiments at a time (the bench is always alone)")
     parser.add_argument("--only", nargs="*", help="names of experiments, or bench")
     parser.add_argument("-m", "--model", help="instead of the bundled one")
     options = parser.parse_args()
     os.makedirs(options.out, exist_ok=True)
     model = ["-m", options.model] if options.model else []
-    results = {}
-    for name, full, reduced in EXPERIMENTS:
-        if options.only and name not in options.only:
-            continue
-        results[name] = run(options.program, ["eval", name, *model, *(reduced if options.reduced else full), "--json",
-                                              "--no-progress"])
-        print(f"{name}: exit {results[name]['exit']} after {results[name]['seconds']:.0f} s", flush=True)
+
+    def experiment(name, arguments):
+        result = run(options.program, ["eval", name, *model, *arguments, "--json", "--no-progress"])
+        print(f"{name}: exit {result['exit']} after {result['seconds']:.0f} s {result['error']}", flush=True)
+        return result
+    chosen = [(name, reduced if options.reduced else full) for name, full, reduced in EXPERIMENTS
+              if not options.only or name in options.only]
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        # The longest first, so that none is left alone at the end.
+        started = {name: pool.submit(experiment, name, arguments)
+                   for name, arguments in sorted(chosen, key=lambda one: LONGEST.index(one[0]) if one[0] in LONGEST else len(LONGEST))}
+        results = {name: started[name].result() for name, _ in chosen}
     if not options.only or "bench" in options.only:
         words = ["--pairs", "6", "--steps", "40", "-n", "256", "--requests", "200"] if options.reduced else ["--pairs", "40", "--steps", "400", "-n", "256", "--requests", "10000"]
         results["bench"] = run(options.program, ["bench", "--sona", *model, *words, "--json", "--no-progress"])
