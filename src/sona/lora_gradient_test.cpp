@@ -368,24 +368,24 @@ TEST_F(LoraLossTest, IsTheWeightedMeanOfItsTokens) {
 // A batch whose tokens share their rows goes another way, through products of whole matrices.
 class RowProductsTest : public ::testing::Test {
  protected:
-  LoraWorld small{300, 64, 5, 61, 1.5};
-  TokenRecords shared = make_records(small, 400, 100);
+  LoraWorld dense{1500, 64, 5, 61, 1.5};
+  TokenRecords shared = make_records(dense, 400, 100);
   std::vector<Example> all;
-  std::vector<float> at = small.adapter(0.2f);
+  std::vector<float> at = dense.adapter(0.2f);
   void SetUp() override {
-    for (int i = 0; i < 400; ++i) ASSERT_TRUE(record_token(small, shared, draw_token(small)));
+    for (int i = 0; i < 400; ++i) ASSERT_TRUE(record_token(dense, shared, draw_token(dense)));
     all = all_of(shared);
-    for (Example& example : all) example.weight = 0.1f + static_cast<float>(small.random() % 20) * 0.1f;
+    for (Example& example : all) example.weight = 0.1f + static_cast<float>(dense.random() % 20) * 0.1f;
   }
   LoraLoss loss_with(size_t product_bytes, ThreadPool& pool) {
-    return *LoraLoss::make({&pool, small.ctx.kernels}, *small.head, small.m, small.scale,
+    return *LoraLoss::make({&pool, dense.ctx.kernels}, *dense.head, dense.m, dense.scale,
                            {.product_bytes = product_bytes, .breathe = {}});
   }
 };
 
 TEST_F(RowProductsTest, SayWhatTheTokensSayOneByOne) {
   ThreadPool pool(2);
-  LoraLoss plain = loss_with(0, pool), by_rows = loss_with(size_t{1} << 20, pool);
+  LoraLoss plain = loss_with(0, pool), by_rows = loss_with(size_t{1} << 24, pool);
   const Batch batch = {&shared, all};
   std::vector<double> expected(at.size()), found(at.size());
   const double nll = plain.nll(batch, at, 3, expected);
@@ -414,7 +414,7 @@ TEST_F(RowProductsTest, AnyNumberOfThreadsGivesTheSameBits) {
   std::vector<std::vector<double>> gradients;
   for (const int n_threads : {1, 2, 3}) {
     ThreadPool pool(n_threads);
-    LoraLoss loss = loss_with(size_t{1} << 20, pool);
+    LoraLoss loss = loss_with(size_t{1} << 24, pool);
     gradients.emplace_back(at.size());
     loss.nll({&shared, all}, at, 1, gradients.back());
     EXPECT_EQ(gradients.back(), gradients.front());
@@ -423,9 +423,9 @@ TEST_F(RowProductsTest, AnyNumberOfThreadsGivesTheSameBits) {
 
 // As many parts as there is room for; with room for none the tokens go one by one.
 TEST_F(RowProductsTest, KeepToTheirMemory) {
-  const size_t products = 301 * kVectorBlock * sizeof(float), sums = 301 * small.m * sizeof(double);
+  const size_t products = 1501 * kVectorBlock * sizeof(float), sums = 1501 * dense.m * sizeof(double);
   const auto n_parts = [&](size_t bytes) {
-    return RowProducts::make(*small.head, small.m, small.scale, bytes)->n_parts();
+    return RowProducts::make(*dense.head, dense.m, dense.scale, bytes)->n_parts();
   };
   EXPECT_EQ(n_parts(0), 0u);
   EXPECT_EQ(n_parts(products + sums - 1), 0u);
