@@ -125,7 +125,8 @@ class PoisonEval {
   std::string base_bits_, bystander_bits_;
   bool bystander_learned_ = false;
   std::set<PatternId> own_items_;  // the bystander's
-  size_t n_searches_ = 0, n_hits_ = 0, n_foreign_ = 0, n_attackers_own_ = 0;
+  size_t n_searches_ = 0, n_hits_ = 0, n_foreign_ = 0;
+  size_t n_findable_ = 0;  // attackers who have something in the bank
   std::vector<Outcome> outcomes_;
 };
 
@@ -364,14 +365,17 @@ Result<void> PoisonEval::search_as_others(SonaTrial& trial) {
   // There is something to be found: by whom it belongs to.
   for (size_t i = 0; i < outcomes_.size(); ++i) {
     ASSIGN_OR_RETURN(const auto hits, bank.search(kTrigger, kHits, attacker(i), any));
-    n_attackers_own_ += hits.size();
+    n_findable_ += !hits.empty();
   }
   const size_t n = is_reduced() ? kReducedSearches : kSearches;
-  for (; n_searches_ < n && !stop_requested(); ++n_searches_) {
-    const Scope& who = n_searches_ % 2 == 0 ? bystander_ : stranger_;
-    ASSIGN_OR_RETURN(const auto hits, bank.search(texts[n_searches_ / 2 % texts.size()], kHits, who, any));
+  for (; n_searches_ < n; ++n_searches_) {
+    if (stop_requested())
+      return fail(ErrorKind::kCancelled, "eval.cancelled", "evaluation: stopped on request");
+    const bool has_items = n_searches_ % 2 == 0;
+    ASSIGN_OR_RETURN(const auto hits, bank.search(texts[n_searches_ / 2 % texts.size()], kHits,
+                                                  has_items ? bystander_ : stranger_, any));
     n_hits_ += hits.size();
-    for (const PatternHit& hit : hits) n_foreign_ += &who == &stranger_ || !own_items_.contains(hit.id);
+    for (const PatternHit& hit : hits) n_foreign_ += !has_items || !own_items_.contains(hit.id);
   }
   return {};
 }
@@ -424,9 +428,9 @@ void PoisonEval::judge() {
              n_same == outcomes_.size() && bystander_learned_,
              fmt::format("{}, {} rows of logits each", all(n_same), n_rows));
   gates_.add("others' searches of the bank: nothing of the attackers",
-             n_foreign_ == 0 && n_hits_ > 0 && n_attackers_own_ > 0,
-             fmt::format("{} of {} hits in {} searches; the attackers' own find {}", n_foreign_, n_hits_,
-                         n_searches_, n_attackers_own_));
+             n_foreign_ == 0 && n_hits_ > 0 && n_findable_ > 0,
+             fmt::format("{} of {} hits in {} searches; {} of {} attackers have something to be found",
+                         n_foreign_, n_hits_, n_searches_, n_findable_, outcomes_.size()));
   gates_.add("reset and rollback bring back the bits", n_restored == outcomes_.size(), all(n_restored));
 }
 

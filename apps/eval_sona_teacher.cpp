@@ -174,8 +174,8 @@ class TeacherSeed {
 
   Result<TokenRecords> draw(const Shift& teacher, size_t n_tokens);
   // Smaller sizes learn from the first of the same tokens. The anchor that belongs to the gap is known of a
-  // teacher of the adapter's family alone; of a foreign one it is chosen as the learner chooses it, by every
-  // kValidationIn-th token.
+  // teacher of the adapter's family alone. Of a foreign one it is the best of those that the learner chooses
+  // from, by every kValidationIn-th token, which is not trained on.
   Result<void> learn(const Shift& teacher, bool foreign, std::span<const int> sizes, std::vector<Row>& rows);
 
   const LoadedModel& model_;
@@ -223,9 +223,6 @@ Result<void> TeacherSeed::learn(const Shift& teacher, bool foreign, std::span<co
                                 std::vector<Row>& rows) {
   const auto most = static_cast<size_t>(*std::max_element(sizes.begin(), sizes.end()));
   ASSIGN_OR_RETURN(const TokenRecords records, draw(teacher, most * n_parameters()));
-  std::vector<Example> examples, validation;
-  for (uint32_t i = 0; i < records.size(); ++i)
-    (foreign && i % kValidationIn == 0 ? validation : examples).push_back({i, 1});
   ASSIGN_OR_RETURN(auto loss, LoraLoss::make(model_.ctx, head_, m(), contexts_.basis->scale(), {}));
   FitOptions options;
   options.n0 = static_cast<double>(n_parameters()) / (2 * kGap);
@@ -242,6 +239,9 @@ Result<void> TeacherSeed::learn(const Shift& teacher, bool foreign, std::span<co
     row.n_tokens = static_cast<size_t>(size) * n_parameters();
     row.formula = static_cast<double>(size) / (static_cast<double>(size) + 1 / (2 * kGap));
     row.mean_tail = records.mean_tail();
+    std::vector<Example> examples, validation;
+    for (uint32_t i = 0; i < row.n_tokens; ++i)
+      (foreign && i % kValidationIn == 0 ? validation : examples).push_back({i, 1});
     Ewc ewc(n_parameters(), 0);
     std::vector<float> b(n_parameters(), 0);
     if (foreign) {
@@ -251,7 +251,7 @@ Result<void> TeacherSeed::learn(const Shift& teacher, bool foreign, std::span<co
       b = std::move(choice.b);
     } else {
       LoraFit fit(loss, ewc, b, options);
-      row.report = fit.full_batch({&records, std::span(examples).first(row.n_tokens)}, {});
+      row.report = fit.full_batch({&records, examples}, {});
       b.assign(fit.b().begin(), fit.b().end());
     }
     const Shift fitted = [&](size_t context, std::span<float> x) { add_delta(contexts_, context, b, x); };
@@ -273,6 +273,7 @@ Json to_document(const Row& row) {
   out["share"] = row.share();
   out["formula"] = row.foreign ? Json(nullptr) : Json(row.formula);
   out["mean_tail"] = row.mean_tail;
+  out["n0"] = row.report.n0;
   out["steps"] = row.report.n_steps;
   out["halvings"] = row.report.n_halvings;
   out["stop"] = std::string(fit_stop_name(row.report.stop));

@@ -8,6 +8,7 @@ namespace ruvltra {
 
 // Vectors are padded with zeros to a multiple of this many values.
 constexpr size_t kVectorBlock = 32;
+constexpr size_t padded_to_block(size_t n) { return (n + kVectorBlock - 1) / kVectorBlock * kVectorBlock; }
 
 // n is a multiple of kVectorBlock; no alignment is needed.
 //   i8: values in -127..127 (never -128), n <= 2^16; the int32 sum is exact, so its order is free.

@@ -120,6 +120,10 @@ void Ewc::restore(State state) {
   has_anchor_ = state.has_anchor;
 }
 
+PageHinkley::PageHinkley(const Options& options) : options_(options) {
+  CHECK(options.most_correlation >= 0 && options.most_correlation < 1);
+}
+
 void PageHinkley::restart() {
   n_ = 0;
   mean_ = variance_ = covariance_ = previous_ = sum_ = minimum_ = 0;
@@ -135,6 +139,7 @@ bool PageHinkley::add(double value) {
   if (since_alarm_ > 0) ++since_alarm_;
   if (passing_ > 0) {
     if (--passing_ == 0) n_suspect_ = 0;
+    previous_ = value - mean_;
     return false;
   }
   ++n_;

@@ -109,12 +109,13 @@ class PageHinkley {
     double min_deviation = 0.05;
     double clip = 6;       // one value counts at most so many deviations
     size_t cool_down = 0;  // values after an alarm that are passed over
-    // Values that follow one another may be alike. With a correlation r of neighbours, measured and taken as
-    // at most this, sums of values vary as if each varied (1 + r) / (1 - r) times as much (an AR(1) process).
+    // Below 1. Values that follow one another may be alike: with a correlation r of neighbours, measured and
+    // taken as at most this, sums of values vary as if each varied (1 + r) / (1 - r) times as much (an AR(1)
+    // process).
     double most_correlation = 0;
   };
   PageHinkley() : PageHinkley(Options{}) {}
-  explicit PageHinkley(const Options& options) : options_(options) {}
+  explicit PageHinkley(const Options& options);
 
   // True: alarm. Without a cool-down it starts anew with the next value. With one, what came before stays the
   // measure: after a false alarm the next rise is not taken for normal. A second alarm soon after is a new

@@ -24,9 +24,6 @@ constexpr size_t kBackgroundSignals = 100, kFewSignals = 20;
 constexpr size_t kMinOutcomes = 20;
 constexpr double kMaxAdvantage = 3, kLeastSigma = 0.1, kMaxOmega = 20, kMaxQualityFall = 0.1;
 constexpr uint64_t kMinBoundaryTokens = 512;
-// Of the watch for new tasks. Neighbouring blocks of a text have much in common, and what hangs on it, the
-// anchor of EWC, is worth waiting for: see `eval sona-boundary`.
-constexpr double kShiftThreshold = 14, kShiftMemory = 0.995, kMostCorrelation = 0.8;
 // What an exponential average of decay 0.95 has the spread of: a plain one over so many, (1 + 0.95) / (1 -
 // 0.95).
 constexpr double kOutcomesRemembered = 39, kQualityErrors = 3;
@@ -48,14 +45,6 @@ Sha256Digest signal_key(const LearningSignal& signal, const Sha256Digest& conten
   const uint8_t is_quality = signal.kind == LearningSignalKind::kQuality;
   hash.update({&is_quality, 1});
   return hash.finish();
-}
-
-PageHinkley new_shift_watch() {
-  PageHinkley::Options options;
-  options.threshold = kShiftThreshold;
-  options.memory = kShiftMemory;
-  options.most_correlation = kMostCorrelation;
-  return PageHinkley(options);
 }
 
 Sha256Digest side_key(const Sha256Digest& content, bool held_out) {
@@ -81,13 +70,8 @@ Result<std::unique_ptr<LearningLoops>> LearningLoops::make(std::shared_ptr<const
   }
   std::unique_ptr<LearningLoops> loops(
       new LearningLoops(std::move(space), book, std::move(folder), std::move(forward), options));
-  const LearningSpace& of = *loops->space_;
-  const Ctx ctx{&loops->pool_, &of.head().kernels()};
-  LoraLoss::Options loss_options;
-  loss_options.breathe = std::move(breathe);
-  ASSIGN_OR_RETURN(loops->loss_, LoraLoss::make(ctx, of.head(), of.basis()->n_features(), of.basis()->scale(),
-                                                std::move(loss_options)));
-  loops->clear_scratch();
+  loops->breathe_ = std::move(breathe);
+  RETURN_IF_ERROR(loops->clear_scratch());
   return loops;
 }
 
@@ -101,12 +85,18 @@ LearningLoops::LearningLoops(std::shared_ptr<const LearningSpace> space, Generat
       options_(options) {}
 
 // Memory that nobody can read any more what was in it from.
-void LearningLoops::clear_scratch() {
+Result<void> LearningLoops::clear_scratch() {
+  const Ctx ctx{&pool_, &space_->head().kernels()};
+  LoraLoss::Options options;
+  options.breathe = breathe_;
+  ASSIGN_OR_RETURN(loss_, LoraLoss::make(ctx, space_->head(), space_->basis()->n_features(),
+                                         space_->basis()->scale(), std::move(options)));
   scratch_ = std::make_unique<TokenRecords>(TokenRecords::Options{.n_features = space_->basis()->n_features(),
                                                                   .n_rows = space_->head().n_rows(),
                                                                   .capacity = options_.max_signal_tokens,
                                                                   .top_k = space_->top_k(),
                                                                   .max_ids = 0});
+  return {};
 }
 
 // ---- States in memory and on disk.
@@ -204,8 +194,8 @@ Result<void> LearningLoops::forget(const std::string& tenant, const std::optiona
     return item.first.first == tenant && (!session || item.first.second == *session);
   });
   std::erase_if(reports_, [&](const LearnReport& report) { return report.scope.tenant == tenant; });
-  // The records of the last signal may be theirs.
-  clear_scratch();
+  // The records of the last signal, and the sums of the last batch, may be theirs.
+  RETURN_IF_ERROR(clear_scratch());
   const std::string prefix =
       session ? state_file("", {.tenant = tenant, .session = *session}).string() : state_prefix(tenant);
   ASSIGN_OR_RETURN(const auto files, state_files());
@@ -377,7 +367,7 @@ std::shared_ptr<const Adapter> LearningLoops::parent_of_live(ScopeState& state) 
 // A watch for the text that comes: what an adapter gains on text of this task that it was not trained on is
 // its measure.
 PageHinkley LearningLoops::shift_watch(const ScopeState& state, const Adapter& adapter) {
-  PageHinkley watch = new_shift_watch();
+  PageHinkley watch = ruvltra::shift_watch();
   const Batch held_out = state.held_out.batch();
   const Batch batch = {held_out.records, held_out.examples.subspan(state.held_out.n_of_old_tasks())};
   const size_t n = batch.examples.size();
@@ -507,7 +497,7 @@ Result<void> LearningLoops::boundary(const Scope& scope, std::string task) {
   const size_t n_old = state->train.size() - std::min(state->train.size(), n_new);
   state->changed = true;
   state->tokens_since_boundary = 0;
-  state->shift = new_shift_watch();
+  state->shift = ruvltra::shift_watch();
   const LiveAdapter live = book_.live(scope);
   // Nothing was learned yet that could be forgotten: an anchor at the model as it is would hold back all that
   // is to come. And where a shift is found, but nothing was published since the anchor, it would only be set

@@ -146,7 +146,7 @@ class LearningLoops {
   void prune_session_files();
   Result<std::vector<std::filesystem::path>> state_files() const;
   Result<void> forget_in_tenant(const std::string& tenant, const std::string& session);
-  void clear_scratch();
+  Result<void> clear_scratch();
   std::optional<float> weight_of(ScopeState& tenant, const LearningSignal& signal);
   Result<void> watch(ScopeState& state, const TokenRecords& text);
   // What new text of the scope's task is to be compared with.
@@ -173,6 +173,7 @@ class LearningLoops {
   const std::filesystem::path folder_;
   const TeacherForced forward_;
   const LearnerOptions& options_;
+  std::function<void()> breathe_;
   ThreadPool pool_{1};
   std::optional<LoraLoss> loss_;
   std::unique_ptr<TokenRecords> scratch_;  // the records of one signal

@@ -13,11 +13,11 @@ constexpr size_t kRowsAtOnce = 64;
 constexpr double kHalfUlpF16 = 0x1p-11;   // relative, of a normal f16
 constexpr double kSmallestF16 = 0x1p-25;  // half the distance of subnormal ones
 constexpr double kArithmetic = 1e-6;      // f32 inner products
-// Batches are summed in so many parts at most, whatever the threads; a part has at least kChunkTokens.
+// Batches are summed in so many parts at most, whatever the threads; a part has at least kPartTokens.
 constexpr size_t kMaxParts = 8, kPartTokens = 32;
 static_assert(kMaxParts >= RowProducts::kTasks);
 
-size_t n_parts(size_t n) { return std::clamp(n / kPartTokens, size_t{1}, kMaxParts); }
+size_t parts_of(size_t n) { return std::clamp(n / kPartTokens, size_t{1}, kMaxParts); }
 
 // f(rows, first, count) for four rows at a time; where fewer are left the last one stands in for the others,
 // with count < 4.
@@ -334,7 +334,8 @@ Result<LoraLoss> LoraLoss::make(const Ctx& ctx, const OutputHead& head, size_t n
 
 bool LoraLoss::multiply_rows(const Batch& batch, std::span<const float> b) {
   if (products_.n_parts() == 0 || b.empty()) return false;
-  // Products cost m times as much a row as an inner product does, once to be made and once for the gradient.
+  // A row of products costs as much as m inner products, whether or not there is a gradient. Twice that has
+  // to be saved, for what decoding and the sums cost besides.
   size_t n_ids = 0, n_rows = 0;
   for (const Example& example : batch.examples) {
     const TokenRecord record = (*batch.records)[example.index];
@@ -375,25 +376,26 @@ double LoraLoss::sum(const Batch& batch, size_t n_parts, std::span<double> gradi
   return total;
 }
 
-// The weighted mean of one part of the losses, and its gradient, by which rows of W pull at what.
+// The weighted mean of one term of the losses, and its gradient.
 double LoraLoss::mean(const Batch& batch, std::span<const float> b, double factor, std::span<double> gradient,
-                      double TokenLoss::*part, RowWeights (RecordEvaluator::*weights)()) {
+                      double TokenLoss::*term, RowWeights (RecordEvaluator::*weights)()) {
   const double weight = batch.weight();
   if (!(weight > 0)) return 0;
   const bool by_rows = multiply_rows(batch, b), wanted = !gradient.empty();
-  size_t parts = n_parts(batch.examples.size());
+  size_t parts = parts_of(batch.examples.size());
   if (by_rows) parts = std::min(parts, products_.n_parts());
   if (by_rows && wanted) products_.clear_sums(parts);
-  const double total = sum(
-      batch, parts, by_rows ? std::span<double>() : gradient,
-      [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, size_t at, std::span<double> out) {
-        const double share = static_cast<double>(batch.examples[i].weight) / weight;
-        const TokenLoss loss = evaluator.value(record, b, by_rows ? &products_ : nullptr);
-        if (wanted && by_rows)
-          products_.add(at, record.ids, (evaluator.*weights)(), factor * share, record.features);
-        if (wanted && !by_rows) evaluator.add_gradient((evaluator.*weights)(), factor * share, out);
-        return share * loss.*part;
-      });
+  const double total =
+      sum(batch, parts, by_rows ? std::span<double>() : gradient,
+          [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, size_t part,
+              std::span<double> out) {
+            const double share = static_cast<double>(batch.examples[i].weight) / weight;
+            const TokenLoss loss = evaluator.value(record, b, by_rows ? &products_ : nullptr);
+            if (wanted && by_rows)
+              products_.add(part, record.ids, (evaluator.*weights)(), factor * share, record.features);
+            if (wanted && !by_rows) evaluator.add_gradient((evaluator.*weights)(), factor * share, out);
+            return share * loss.*term;
+          });
   if (by_rows && wanted) products_.add_gradient(*ctx_.pool, partial_.span(), gradient, options_.breathe);
   return total;
 }
@@ -411,7 +413,7 @@ void LoraLoss::fisher(const Batch& batch, std::span<const float> b, std::span<do
   std::fill(out.begin(), out.end(), 0);
   const double weight = batch.weight();
   if (!(weight > 0)) return;
-  sum(batch, n_parts(batch.examples.size()), out,
+  sum(batch, parts_of(batch.examples.size()), out,
       [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, size_t,
           std::span<double> partial) {
         evaluator.value(record, b);
@@ -423,7 +425,7 @@ void LoraLoss::fisher(const Batch& batch, std::span<const float> b, std::span<do
 void LoraLoss::each(const Batch& batch, std::span<const float> b, std::span<TokenLoss> out) {
   CHECK(out.size() == batch.examples.size());
   const RowProducts* const products = multiply_rows(batch, b) ? &products_ : nullptr;
-  sum(batch, n_parts(out.size()), {},
+  sum(batch, parts_of(out.size()), {},
       [&](RecordEvaluator& evaluator, size_t i, const TokenRecord& record, size_t, std::span<double>) {
         out[i] = evaluator.loss(record, b, products);
         return 0.0;

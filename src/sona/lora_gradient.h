@@ -111,16 +111,19 @@ struct Batch {
   double effective_tokens() const;
 };
 
-// Sums over batches with the threads of a context. The order of all sums depends on the batch alone: any
-// number of threads gives the same bits.
+// Sums over batches with the threads of a context. The order of all sums depends on the batch and the
+// options alone: any number of threads gives the same bits.
 //
 // *Thread safety*: none; parallel inside.
 class LoraLoss {
  public:
   struct Options {
-    size_t cache_bytes = size_t{64} << 20;     // decoded rows, all threads together
-    size_t product_bytes = size_t{128} << 20;  // for large batches; 0: they go token by token as well
-    // Called after each token, from whichever thread worked it off: to give way. May be empty.
+    size_t cache_bytes = size_t{64} << 20;  // decoded rows, all threads together
+    // For large batches, if it holds RowProducts of the whole vocabulary: 102 MB for the 3B model at rank 4.
+    // Where it does not they go token by token as well.
+    size_t product_bytes = size_t{128} << 20;
+    // Called after each token and, where rows are multiplied, every few of them, from whichever thread worked
+    // them off: to give way. May be empty.
     std::function<void()> breathe;
   };
   // Errors: memory.exhausted.
@@ -147,7 +150,7 @@ class LoraLoss {
   // Should the batch be worked off with products_, made at b? Where its tokens share their rows.
   bool multiply_rows(const Batch& batch, std::span<const float> b);
   double mean(const Batch& batch, std::span<const float> b, double factor, std::span<double> gradient,
-              double TokenLoss::*part, RowWeights (RecordEvaluator::*weights)());
+              double TokenLoss::*term, RowWeights (RecordEvaluator::*weights)());
   template <class F>
   double sum(const Batch& batch, size_t n_parts, std::span<double> gradient, F&& f);
 

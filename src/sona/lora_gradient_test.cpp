@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <limits>
+
 #include "sona/lora_for_test.h"
 
 namespace ruvltra {
@@ -339,7 +342,7 @@ class LoraLossTest : public ::testing::Test {
 };
 
 TEST_F(LoraLossTest, IsTheWeightedMeanOfItsTokens) {
-  LoraLoss loss = make_loss();
+  LoraLoss loss = make_loss({.product_bytes = 0, .breathe = {}});
   const Batch batch = {&records, examples};
   RecordEvaluator evaluator = make_evaluator(world);
   std::vector<double> nll_gradient(b.size()), kl_gradient(b.size()), fisher(b.size());
@@ -368,12 +371,12 @@ TEST_F(LoraLossTest, IsTheWeightedMeanOfItsTokens) {
 // A batch whose tokens share their rows goes another way, through products of whole matrices.
 class RowProductsTest : public ::testing::Test {
  protected:
-  LoraWorld dense{1500, 64, 5, 61, 1.5};
-  TokenRecords shared = make_records(dense, 400, 100);
+  LoraWorld dense{1500, 40, 37, 61, 1.5};  // more than a block of each
+  TokenRecords shared = make_records(dense, 800, 200);
   std::vector<Example> all;
   std::vector<float> at = dense.adapter(0.2f);
   void SetUp() override {
-    for (int i = 0; i < 400; ++i) ASSERT_TRUE(record_token(dense, shared, draw_token(dense)));
+    for (int i = 0; i < 800; ++i) ASSERT_TRUE(record_token(dense, shared, draw_token(dense)));
     all = all_of(shared);
     for (Example& example : all) example.weight = 0.1f + static_cast<float>(dense.random() % 20) * 0.1f;
   }
@@ -392,10 +395,12 @@ TEST_F(RowProductsTest, SayWhatTheTokensSayOneByOne) {
   EXPECT_NEAR(by_rows.nll(batch, at, 3, found), nll, 1e-6 * nll);
   EXPECT_LT(relative_error(found, expected), 1e-5);
   EXPECT_NE(found, expected);  // it was another way
+  std::fill(expected.begin(), expected.end(), 0);
+  std::fill(found.begin(), found.end(), 0);
   const double kl = plain.kl(batch, at, 0.1, expected);
   EXPECT_NEAR(by_rows.kl(batch, at, 0.1, found), kl, 1e-6 * kl);
   EXPECT_LT(relative_error(found, expected), 1e-5);
-  // Few tokens, and those of an adapted model, go one by one.
+  // Few tokens go one by one.
   const Batch few = {&shared, std::span(all).first(4)};
   EXPECT_EQ(plain.nll(few, at, 1, expected), by_rows.nll(few, at, 1, found));
 
@@ -408,6 +413,63 @@ TEST_F(RowProductsTest, SayWhatTheTokensSayOneByOne) {
     EXPECT_NEAR(together[i].kl, one_by_one[i].kl, 1e-5);
     EXPECT_EQ(together[i].delta, one_by_one[i].delta);
   }
+}
+
+// Records of an adapted model know their adapter by themselves: a batch with one of them goes token by token.
+TEST_F(RowProductsTest, AreOfNoUseToRecordsOfAnAdaptedModel) {
+  LoraWorld world(300, 32, 5, 31, 1.5);
+  BasisSpec spec;
+  spec.n_layers = 4;
+  spec.d_model = 32;
+  spec.layers = {1};
+  spec.rank = 2;
+  auto builder = *BasisBuilder::make(spec);
+  for (size_t i = 0; i < kMinBasisTokens; ++i) {
+    const auto x = world.normals(32);
+    const float* taps[] = {x.data(), x.data()};
+    builder.add(taps);
+  }
+  const auto basis = std::make_shared<const AdapterBasis>(*std::move(builder).finish());
+  const auto adapter = std::make_shared<const Adapter>(*Adapter::make(basis, world.adapter(0.3f)));
+  TokenRecords records = make_records(world, 100, 300);
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(record_token(world, records, draw_token(world),
+                             i == 50 ? LoraWorld::doubles(adapter->b()) : std::vector<double>{},
+                             i == 50 ? records.reference_to(adapter) : 0));
+  }
+  ThreadPool pool(2);
+  const auto b = world.adapter(0.3f);
+  const auto examples = all_of(records);
+  const auto nll = [&](size_t product_bytes, size_t n) {
+    LoraLoss loss = *LoraLoss::make({&pool, world.ctx.kernels}, *world.head, world.m, world.scale,
+                                    {.product_bytes = product_bytes, .breathe = {}});
+    return loss.nll({&records, std::span(examples).first(n)}, b);
+  };
+  EXPECT_NE(nll(0, 50), nll(size_t{1} << 24, 50));
+  EXPECT_EQ(nll(0, 100), nll(size_t{1} << 24, 100));
+}
+
+// Nothing of one batch is left in the next, not even of an adapter without a number.
+TEST_F(RowProductsTest, BatchesDoNotTouchEachOther) {
+  ThreadPool pool(2);
+  LoraLoss used = loss_with(size_t{1} << 24, pool), fresh = loss_with(size_t{1} << 24, pool);
+  const Batch whole = {&shared, all}, half = {&shared, std::span(all).subspan(300)};
+  auto broken = at;
+  broken[5] = std::numeric_limits<float>::quiet_NaN();
+  std::vector<double> expected(at.size()), found(at.size()), other(at.size());
+  EXPECT_TRUE(std::isnan(used.nll(half, broken, 1, other)));
+  used.nll(half, dense.adapter(0.3f), 1, other);
+  EXPECT_EQ(used.nll(whole, at, 1, found), fresh.nll(whole, at, 1, expected));
+  EXPECT_EQ(found, expected);
+}
+
+TEST_F(RowProductsTest, BreatheBetweenRowsToo) {
+  ThreadPool pool(1);
+  std::atomic<size_t> n_breaths = 0;
+  LoraLoss loss = *LoraLoss::make({&pool, dense.ctx.kernels}, *dense.head, dense.m, dense.scale,
+                                  {.breathe = [&] { ++n_breaths; }});
+  loss.nll({&shared, all}, at);
+  EXPECT_GT(n_breaths, all.size() + 1500 / 32);
 }
 
 TEST_F(RowProductsTest, AnyNumberOfThreadsGivesTheSameBits) {
@@ -423,7 +485,8 @@ TEST_F(RowProductsTest, AnyNumberOfThreadsGivesTheSameBits) {
 
 // As many parts as there is room for; with room for none the tokens go one by one.
 TEST_F(RowProductsTest, KeepToTheirMemory) {
-  const size_t products = 1501 * kVectorBlock * sizeof(float), sums = 1501 * dense.m * sizeof(double);
+  const size_t products = 1501 * padded_to_block(dense.m) * sizeof(float),
+               sums = 1501 * dense.m * sizeof(double);
   const auto n_parts = [&](size_t bytes) {
     return RowProducts::make(*dense.head, dense.m, dense.scale, bytes)->n_parts();
   };

@@ -20,7 +20,7 @@ Result<OutputHead> OutputHead::make(const Ctx& ctx, const PackedMatrix& head, si
   result.kernels_ = ctx.kernels;
   result.n_rows_ = n_used;
   result.d_ = head.k();
-  result.stride_ = (head.k() + kVectorBlock - 1) / kVectorBlock * kVectorBlock;
+  result.stride_ = padded_to_block(head.k());
   const size_t d = result.d_, n_tasks = (n_used + kTaskRows - 1) / kTaskRows;
   ASSIGN_OR_RETURN(auto rows, AlignedBuffer<float>::make(static_cast<size_t>(ctx.pool->n_threads()) * d));
   ASSIGN_OR_RETURN(auto sums, AlignedBuffer<double>::make(n_tasks * 2 * d));  // (n_tasks, 2, d)

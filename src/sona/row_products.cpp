@@ -11,8 +11,6 @@ namespace {
 
 constexpr size_t kRowsAtOnce = 16;
 
-size_t rounded_up(size_t n) { return (n + kVectorBlock - 1) / kVectorBlock * kVectorBlock; }
-
 }  // namespace
 
 Result<RowProducts> RowProducts::make(const OutputHead& head, size_t n_features, float scale,
@@ -21,13 +19,13 @@ Result<RowProducts> RowProducts::make(const OutputHead& head, size_t n_features,
   RowProducts made;
   made.head_ = &head;
   made.m_ = n_features;
-  made.stride_ = rounded_up(n_features);
+  made.stride_ = padded_to_block(n_features);
   made.scale_ = scale;
   const size_t n_rows = head.n_rows() + 1;
   const size_t products = n_rows * made.stride_ * sizeof(float), sums = n_rows * n_features * sizeof(double);
   made.n_parts_ = max_bytes < products ? 0 : std::min(kMaxParts, (max_bytes - products) / sums);
   if (made.n_parts_ == 0) return made;
-  made.slot_of_.assign(head.n_rows(), 0);
+  made.slot_of_.assign(head.n_rows(), kUnwanted);
   made.ids_.reserve(head.n_rows());
   ASSIGN_OR_RETURN(made.columns_, AlignedBuffer<float>::make(n_features * head.stride()));
   ASSIGN_OR_RETURN(made.products_, AlignedBuffer<float>::make(n_rows * made.stride_));
@@ -39,16 +37,16 @@ Result<RowProducts> RowProducts::make(const OutputHead& head, size_t n_features,
   return made;
 }
 
-void RowProducts::clear_rows() { std::fill(slot_of_.begin(), slot_of_.end(), 0); }
+void RowProducts::clear_rows() { std::fill(slot_of_.begin(), slot_of_.end(), kUnwanted); }
 
 void RowProducts::want(std::span<const uint32_t> ids) {
-  for (const uint32_t id : ids) slot_of_[id] = 1;
+  for (const uint32_t id : ids) slot_of_[id] = 0;
 }
 
 size_t RowProducts::number_rows() {
   ids_.clear();
   for (uint32_t id = 0; id < slot_of_.size(); ++id) {
-    if (slot_of_[id] == 0) continue;
+    if (slot_of_[id] == kUnwanted) continue;
     slot_of_[id] = static_cast<uint32_t>(ids_.size());
     ids_.push_back(id);
   }
@@ -95,7 +93,10 @@ void RowProducts::multiply(ThreadPool& pool, std::span<const float> b, const std
 float RowProducts::dots(std::span<const uint32_t> ids, const float* phi, std::vector<const float*>& pointers,
                         float* out) const {
   pointers.resize(ids.size());
-  for (size_t k = 0; k < ids.size(); ++k) pointers[k] = products_.data() + slot_of_[ids[k]] * stride_;
+  for (size_t k = 0; k < ids.size(); ++k) {
+    DCHECK(slot_of_[ids[k]] != kUnwanted);
+    pointers[k] = products_.data() + slot_of_[ids[k]] * stride_;
+  }
   const VectorKernels& kernels = head_->kernels().vectors;
   kernels.dot_f32_rows(phi, pointers.data(), ids.size(), stride_, out);
   return kernels.dot_f32(phi, products_.data() + ids_.size() * stride_, stride_);

@@ -23,7 +23,7 @@ struct RowWeights {
   double tail = 0;
 };
 
-// *Thread safety*: const calls may run in parallel; add() for different parts, too.
+// *Thread safety*: dots() may run in parallel, beside add() for different parts.
 class RowProducts {
  public:
   RowProducts() = default;  // of no use: n_parts() is 0
@@ -67,7 +67,8 @@ class RowProducts {
   const OutputHead* head_ = nullptr;
   size_t m_ = 0, stride_ = 0, n_parts_ = 0, n_sums_ = 0;
   float scale_ = 0;
-  std::vector<uint32_t> slot_of_;           // (V) of wanted rows; before number_rows() 1 or 0
+  static constexpr uint32_t kUnwanted = UINT32_MAX;
+  std::vector<uint32_t> slot_of_;           // (V) of wanted rows
   std::vector<uint32_t> ids_;               // of the slots, ascending
   AlignedBuffer<float> columns_;            // (m, head stride) s B
   AlignedBuffer<float> products_;           // (slots + 1, stride); the last: of the mean row

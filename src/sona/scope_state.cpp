@@ -164,6 +164,14 @@ bool RecordPool::restore(const Columns& columns, size_t n_used, size_t n_of_old_
 
 // ---- Baselines and watches.
 
+PageHinkley shift_watch() {
+  PageHinkley::Options options;
+  options.threshold = 14;
+  options.memory = 0.995;
+  options.most_correlation = 0.8;
+  return PageHinkley(options);
+}
+
 void OutcomeBaseline::add(double quality) {
   const double rate = std::max(1 / (n + 1), 1 - kOutcomeMemory), away = quality - mean;
   ++n;
