@@ -108,6 +108,22 @@ inline LoraToken draw_token(LoraWorld& world, std::span<const double> b = {}) {
   return token;
 }
 
+// A basis of rank 2 with one hook, measured on noise: m = 5.
+inline std::shared_ptr<const AdapterBasis> rank_two_basis(LoraWorld& world) {
+  BasisSpec spec;
+  spec.n_layers = 4;
+  spec.d_model = static_cast<uint32_t>(world.d);
+  spec.layers = {1};
+  spec.rank = 2;
+  auto builder = *BasisBuilder::make(spec);
+  for (size_t i = 0; i < kMinBasisTokens; ++i) {
+    const auto x = world.normals(world.d);
+    const float* taps[] = {x.data(), x.data()};
+    builder.add(taps);
+  }
+  return std::make_shared<const AdapterBasis>(*std::move(builder).finish());
+}
+
 inline bool record_token(const LoraWorld& world, TokenRecords& records, const LoraToken& token,
                          std::span<const double> b = {}, uint32_t reference = 0) {
   const auto z = world.logits(token.h, token.phi, b);

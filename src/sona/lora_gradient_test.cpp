@@ -194,18 +194,7 @@ TEST(LoraGradientTest, NllFromARecordStaysWithinItsBound) {
 // Records made with an adapter say the same as records made without, where both keep the whole vocabulary.
 TEST(LoraGradientTest, RecordsOfAnAdaptedModelReachBackToTheBase) {
   LoraWorld world(300, 32, 5, 31, 1.5);
-  BasisSpec spec;
-  spec.n_layers = 4;
-  spec.d_model = 32;
-  spec.layers = {1};
-  spec.rank = 2;
-  auto builder = *BasisBuilder::make(spec);
-  for (size_t i = 0; i < kMinBasisTokens; ++i) {
-    const auto x = world.normals(32);
-    const float* taps[] = {x.data(), x.data()};
-    builder.add(taps);
-  }
-  const auto basis = std::make_shared<const AdapterBasis>(*std::move(builder).finish());
+  const auto basis = rank_two_basis(world);
   ASSERT_EQ(basis->n_features(), world.m);
   const auto adapter = std::make_shared<const Adapter>(*Adapter::make(basis, world.adapter(0.3f)));
   RecordEvaluator evaluator = make_evaluator(world);
@@ -418,18 +407,7 @@ TEST_F(RowProductsTest, SayWhatTheTokensSayOneByOne) {
 // Records of an adapted model know their adapter by themselves: a batch with one of them goes token by token.
 TEST_F(RowProductsTest, AreOfNoUseToRecordsOfAnAdaptedModel) {
   LoraWorld world(300, 32, 5, 31, 1.5);
-  BasisSpec spec;
-  spec.n_layers = 4;
-  spec.d_model = 32;
-  spec.layers = {1};
-  spec.rank = 2;
-  auto builder = *BasisBuilder::make(spec);
-  for (size_t i = 0; i < kMinBasisTokens; ++i) {
-    const auto x = world.normals(32);
-    const float* taps[] = {x.data(), x.data()};
-    builder.add(taps);
-  }
-  const auto basis = std::make_shared<const AdapterBasis>(*std::move(builder).finish());
+  const auto basis = rank_two_basis(world);
   const auto adapter = std::make_shared<const Adapter>(*Adapter::make(basis, world.adapter(0.3f)));
   TokenRecords records = make_records(world, 100, 300);
   for (int i = 0; i < 100; ++i) {

@@ -134,18 +134,7 @@ TEST(TokenRecordTest, WhatIsNotFiniteTeachesNothing) {
 
 TEST(TokenRecordTest, CopiesKeepTheirAdapter) {
   LoraWorld world(2000, 32, kFeatures, 5);
-  BasisSpec spec;
-  spec.n_layers = 4;
-  spec.d_model = 32;
-  spec.layers = {1};
-  spec.rank = 2;
-  auto builder = *BasisBuilder::make(spec);
-  for (size_t i = 0; i < kMinBasisTokens; ++i) {
-    const auto x = world.normals(32);
-    const float* taps[] = {x.data(), x.data()};
-    builder.add(taps);
-  }
-  const auto basis = std::make_shared<const AdapterBasis>(*std::move(builder).finish());
+  const auto basis = testing::rank_two_basis(world);
   const auto adapter = std::make_shared<const Adapter>(*Adapter::make(basis, world.adapter(0.1f)));
   const TokenRecords::Options options = {
       .n_features = kFeatures, .n_rows = 2000, .capacity = 4, .top_k = 32, .max_ids = 0};
