@@ -44,7 +44,7 @@ ReservedMemory& ReservedMemory::operator=(ReservedMemory&& other) noexcept {
 Result<Graph> Graph::make(const HnswParams& params, const KernelTable& kernels) {
   Graph graph;
   graph.dim_ = static_cast<size_t>(params.dim);
-  graph.padded_dim_ = round_up(graph.dim_, kVectorBlock);
+  graph.padded_dim_ = padded_to_block(graph.dim_);
   graph.m_ = static_cast<size_t>(params.m);
   graph.record_bytes_ = round_up(sizeof(RecordHeader) + graph.padded_dim_ + 2 * graph.m_ * sizeof(Slot), 64);
   graph.prefetch_bytes_ = std::min(round_up(sizeof(RecordHeader) + graph.padded_dim_, 64), kMostPrefetch);

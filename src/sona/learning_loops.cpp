@@ -367,7 +367,7 @@ std::shared_ptr<const Adapter> LearningLoops::parent_of_live(ScopeState& state) 
 // A watch for the text that comes: what an adapter gains on text of this task that it was not trained on is
 // its measure.
 PageHinkley LearningLoops::shift_watch(const ScopeState& state, const Adapter& adapter) {
-  PageHinkley watch = ruvltra::shift_watch();
+  PageHinkley watch = new_shift_watch();
   const Batch held_out = state.held_out.batch();
   const Batch batch = {held_out.records, held_out.examples.subspan(state.held_out.n_of_old_tasks())};
   const size_t n = batch.examples.size();
@@ -497,7 +497,7 @@ Result<void> LearningLoops::boundary(const Scope& scope, std::string task) {
   const size_t n_old = state->train.size() - std::min(state->train.size(), n_new);
   state->changed = true;
   state->tokens_since_boundary = 0;
-  state->shift = ruvltra::shift_watch();
+  state->shift = new_shift_watch();
   const LiveAdapter live = book_.live(scope);
   // Nothing was learned yet that could be forgotten: an anchor at the model as it is would hold back all that
   // is to come. And where a shift is found, but nothing was published since the anchor, it would only be set

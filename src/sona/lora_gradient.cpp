@@ -19,17 +19,6 @@ static_assert(kMaxParts >= RowProducts::kTasks);
 
 size_t parts_of(size_t n) { return std::clamp(n / kPartTokens, size_t{1}, kMaxParts); }
 
-// f(rows, first, count) for four rows at a time; where fewer are left the last one stands in for the others,
-// with count < 4.
-template <class F>
-void each_four(std::span<const float* const> rows, size_t n, F&& f) {
-  for (size_t r = 0; r < n; r += 4) {
-    const float* four[4];
-    for (size_t k = 0; k < 4; ++k) four[k] = rows[std::min(r + k, n - 1)];
-    f(four, r, std::min(size_t{4}, n - r));
-  }
-}
-
 // e^x of every f16: records hold nothing else, and a look is cheaper than a power.
 const double* powers_of_f16() {
   static const std::vector<double> powers = [] {
@@ -67,7 +56,7 @@ template <class F>
 void RecordEvaluator::each_rows(F&& f) {
   for (size_t first = 0; first < record_.ids.size(); first += kRowsAtOnce) {
     const size_t n = std::min(kRowsAtOnce, record_.ids.size() - first);
-    f(cache_.rows(record_.ids.subspan(first, n)), first, n);
+    f(cache_.rows(record_.ids.subspan(first, n)), first);
   }
 }
 
@@ -122,8 +111,8 @@ void RecordEvaluator::make_dots(std::span<const float> b, const RowProducts* pro
   shift_hidden(b);
   if (shift_norm_ == 0) return;
   const VectorKernels& kernels = head_->kernels().vectors;
-  each_rows([&](std::span<const float* const> rows, size_t first, size_t n) {
-    kernels.dot_f32_rows(shift_.data(), rows.data(), n, head_->stride(), dots_.data() + first);
+  each_rows([&](std::span<const float* const> rows, size_t first) {
+    kernels.dot_f32_rows(shift_.data(), rows.data(), rows.size(), head_->stride(), dots_.data() + first);
   });
   mean_dot_ = kernels.dot_f32(shift_.data(), head_->mean().data(), head_->stride());
 }
@@ -220,22 +209,13 @@ TokenLoss RecordEvaluator::loss(const TokenRecord& record, std::span<const float
   return result;
 }
 
-// sum = sum_v c_v w_v + c_tail w_mean. Rows are added four at a time in f32, fours in f64: fewer conversions
-// than products, and the error of a handful of f32 roundings.
+// sum = sum_v c_v w_v + c_tail w_mean.
 void RecordEvaluator::weighted_rows(const RowWeights& weights, std::vector<double>& sum) {
   const size_t d = head_->d();
   const std::span<const float> mean = head_->mean();
   for (size_t i = 0; i < d; ++i) sum[i] = weights.tail * static_cast<double>(mean[i]);
-  double* const out = sum.data();
-  each_rows([&](std::span<const float* const> rows, size_t first, size_t n) {
-    each_four(rows, n, [&](const float* const* row, size_t r, size_t count) {
-      float c[4] = {};
-      for (size_t k = 0; k < count; ++k) c[k] = static_cast<float>(weights.rows[first + r + k]);
-      for (size_t i = 0; i < d; ++i) {
-        out[i] += static_cast<double>((c[0] * row[0][i] + c[1] * row[1][i]) +
-                                      (c[2] * row[2][i] + c[3] * row[3][i]));
-      }
-    });
+  each_rows([&](std::span<const float* const> rows, size_t first) {
+    add_rows(rows, weights.rows.subspan(first, rows.size()), d, sum.data());
   });
 }
 
@@ -277,8 +257,8 @@ void RecordEvaluator::add_fisher(double factor, std::span<double> out) {
   for (size_t i = 0; i < d; ++i) centre_[i] = static_cast<float>(g_[i]);
   const float* const centre = centre_.data();
   double* const out_square = square_.data();
-  each_rows([&](std::span<const float* const> rows, size_t first, size_t n) {
-    each_four(rows, n, [&](const float* const* row, size_t r, size_t count) {
+  each_rows([&](std::span<const float* const> rows, size_t first) {
+    each_four(rows, [&](const float* const* row, size_t r, size_t count) {
       float p[4] = {};
       for (size_t k = 0; k < count; ++k) p[k] = static_cast<float>(p_[first + r + k]);
       for (size_t i = 0; i < d; ++i) {

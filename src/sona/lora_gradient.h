@@ -72,7 +72,7 @@ class RecordEvaluator {
                               double& tail);
   void shift_hidden(std::span<const float> b);
   void make_dots(std::span<const float> b, const RowProducts* products);
-  // f(rows, first, n): the rows of the record's tokens, some at a time.
+  // f(rows, first): the rows of the record's tokens, some at a time.
   template <class F>
   void each_rows(F&& f);
   void weighted_rows(const RowWeights& weights, std::vector<double>& sum);

@@ -314,17 +314,23 @@ TEST(LoraFisherTest, KeepsSmallVariances) {
   }
 }
 
-class LoraLossTest : public ::testing::Test {
- protected:
-  LoraWorld world{1500, 24, 5, 51, 1.5};
-  TokenRecords records = make_records(world, 200, 64);
+// Records of so many tokens, weighted at random.
+struct WeightedRecords {
+  LoraWorld world;
+  TokenRecords records;
   std::vector<Example> examples;
   std::vector<float> b = world.adapter(0.2f);
-  void SetUp() override {
-    for (int i = 0; i < 200; ++i) ASSERT_TRUE(record_token(world, records, draw_token(world)));
+  WeightedRecords(size_t width, size_t features, uint32_t seed, size_t n_tokens, size_t top_k)
+      : world(1500, width, features, seed, 1.5), records(make_records(world, n_tokens, top_k)) {
+    for (size_t i = 0; i < n_tokens; ++i) EXPECT_TRUE(record_token(world, records, draw_token(world)));
     examples = all_of(records);
     for (Example& example : examples) example.weight = 0.1f + static_cast<float>(world.random() % 20) * 0.1f;
   }
+};
+
+class LoraLossTest : public ::testing::Test, protected WeightedRecords {
+ protected:
+  LoraLossTest() : WeightedRecords(24, 5, 51, 200, 64) {}
   LoraLoss make_loss(LoraLoss::Options options = {}) {
     return *LoraLoss::make(world.ctx, *world.head, world.m, world.scale, std::move(options));
   }
@@ -358,19 +364,11 @@ TEST_F(LoraLossTest, IsTheWeightedMeanOfItsTokens) {
 }
 
 // A batch whose tokens share their rows goes another way, through products of whole matrices.
-class RowProductsTest : public ::testing::Test {
+class RowProductsTest : public ::testing::Test, protected WeightedRecords {
  protected:
-  LoraWorld dense{1500, 40, 37, 61, 1.5};  // more than a block of each
-  TokenRecords shared = make_records(dense, 800, 200);
-  std::vector<Example> all;
-  std::vector<float> at = dense.adapter(0.2f);
-  void SetUp() override {
-    for (int i = 0; i < 800; ++i) ASSERT_TRUE(record_token(dense, shared, draw_token(dense)));
-    all = all_of(shared);
-    for (Example& example : all) example.weight = 0.1f + static_cast<float>(dense.random() % 20) * 0.1f;
-  }
+  RowProductsTest() : WeightedRecords(40, 37, 61, 800, 200) {}  // more than a block of each
   LoraLoss loss_with(size_t product_bytes, ThreadPool& pool) {
-    return *LoraLoss::make({&pool, dense.ctx.kernels}, *dense.head, dense.m, dense.scale,
+    return *LoraLoss::make({&pool, world.ctx.kernels}, *world.head, world.m, world.scale,
                            {.product_bytes = product_bytes, .breathe = {}});
   }
 };
@@ -378,25 +376,25 @@ class RowProductsTest : public ::testing::Test {
 TEST_F(RowProductsTest, SayWhatTheTokensSayOneByOne) {
   ThreadPool pool(2);
   LoraLoss plain = loss_with(0, pool), by_rows = loss_with(size_t{1} << 24, pool);
-  const Batch batch = {&shared, all};
-  std::vector<double> expected(at.size()), found(at.size());
-  const double nll = plain.nll(batch, at, 3, expected);
-  EXPECT_NEAR(by_rows.nll(batch, at, 3, found), nll, 1e-6 * nll);
+  const Batch batch = {&records, examples};
+  std::vector<double> expected(b.size()), found(b.size());
+  const double nll = plain.nll(batch, b, 3, expected);
+  EXPECT_NEAR(by_rows.nll(batch, b, 3, found), nll, 1e-6 * nll);
   EXPECT_LT(relative_error(found, expected), 1e-5);
   EXPECT_NE(found, expected);  // it was another way
   std::fill(expected.begin(), expected.end(), 0);
   std::fill(found.begin(), found.end(), 0);
-  const double kl = plain.kl(batch, at, 0.1, expected);
-  EXPECT_NEAR(by_rows.kl(batch, at, 0.1, found), kl, 1e-6 * kl);
+  const double kl = plain.kl(batch, b, 0.1, expected);
+  EXPECT_NEAR(by_rows.kl(batch, b, 0.1, found), kl, 1e-6 * kl);
   EXPECT_LT(relative_error(found, expected), 1e-5);
   // Few tokens go one by one.
-  const Batch few = {&shared, std::span(all).first(4)};
-  EXPECT_EQ(plain.nll(few, at, 1, expected), by_rows.nll(few, at, 1, found));
+  const Batch few = {&records, std::span(examples).first(4)};
+  EXPECT_EQ(plain.nll(few, b, 1, expected), by_rows.nll(few, b, 1, found));
 
-  std::vector<TokenLoss> one_by_one(all.size()), together(all.size());
-  plain.each(batch, at, one_by_one);
-  by_rows.each(batch, at, together);
-  for (size_t i = 0; i < all.size(); ++i) {
+  std::vector<TokenLoss> one_by_one(examples.size()), together(examples.size());
+  plain.each(batch, b, one_by_one);
+  by_rows.each(batch, b, together);
+  for (size_t i = 0; i < examples.size(); ++i) {
     EXPECT_NEAR(together[i].nll, one_by_one[i].nll, 1e-5);
     EXPECT_NEAR(together[i].bound, one_by_one[i].bound, 1e-4 * one_by_one[i].bound);
     EXPECT_NEAR(together[i].kl, one_by_one[i].kl, 1e-5);
@@ -405,7 +403,7 @@ TEST_F(RowProductsTest, SayWhatTheTokensSayOneByOne) {
 }
 
 // Records of an adapted model know their adapter by themselves: a batch with one of them goes token by token.
-TEST_F(RowProductsTest, AreOfNoUseToRecordsOfAnAdaptedModel) {
+TEST(LoraLossOfAdaptedModels, GoesTokenByToken) {
   LoraWorld world(300, 32, 5, 31, 1.5);
   const auto basis = rank_two_basis(world);
   const auto adapter = std::make_shared<const Adapter>(*Adapter::make(basis, world.adapter(0.3f)));
@@ -431,23 +429,23 @@ TEST_F(RowProductsTest, AreOfNoUseToRecordsOfAnAdaptedModel) {
 TEST_F(RowProductsTest, BatchesDoNotTouchEachOther) {
   ThreadPool pool(2);
   LoraLoss used = loss_with(size_t{1} << 24, pool), fresh = loss_with(size_t{1} << 24, pool);
-  const Batch whole = {&shared, all}, half = {&shared, std::span(all).subspan(300)};
-  auto broken = at;
+  const Batch whole = {&records, examples}, half = {&records, std::span(examples).subspan(300)};
+  auto broken = b;
   broken[5] = std::numeric_limits<float>::quiet_NaN();
-  std::vector<double> expected(at.size()), found(at.size()), other(at.size());
+  std::vector<double> expected(b.size()), found(b.size()), other(b.size());
   EXPECT_TRUE(std::isnan(used.nll(half, broken, 1, other)));
-  used.nll(half, dense.adapter(0.3f), 1, other);
-  EXPECT_EQ(used.nll(whole, at, 1, found), fresh.nll(whole, at, 1, expected));
+  used.nll(half, world.adapter(0.3f), 1, other);
+  EXPECT_EQ(used.nll(whole, b, 1, found), fresh.nll(whole, b, 1, expected));
   EXPECT_EQ(found, expected);
 }
 
 TEST_F(RowProductsTest, BreatheBetweenRowsToo) {
   ThreadPool pool(1);
   std::atomic<size_t> n_breaths = 0;
-  LoraLoss loss = *LoraLoss::make({&pool, dense.ctx.kernels}, *dense.head, dense.m, dense.scale,
+  LoraLoss loss = *LoraLoss::make({&pool, world.ctx.kernels}, *world.head, world.m, world.scale,
                                   {.breathe = [&] { ++n_breaths; }});
-  loss.nll({&shared, all}, at);
-  EXPECT_GT(n_breaths, all.size() + 1500 / 32);
+  loss.nll({&records, examples}, b);
+  EXPECT_GT(n_breaths, examples.size() + 1500 / 32);
 }
 
 TEST_F(RowProductsTest, AnyNumberOfThreadsGivesTheSameBits) {
@@ -455,18 +453,18 @@ TEST_F(RowProductsTest, AnyNumberOfThreadsGivesTheSameBits) {
   for (const int n_threads : {1, 2, 3}) {
     ThreadPool pool(n_threads);
     LoraLoss loss = loss_with(size_t{1} << 24, pool);
-    gradients.emplace_back(at.size());
-    loss.nll({&shared, all}, at, 1, gradients.back());
+    gradients.emplace_back(b.size());
+    loss.nll({&records, examples}, b, 1, gradients.back());
     EXPECT_EQ(gradients.back(), gradients.front());
   }
 }
 
 // As many parts as there is room for; with room for none the tokens go one by one.
 TEST_F(RowProductsTest, KeepToTheirMemory) {
-  const size_t products = 1501 * padded_to_block(dense.m) * sizeof(float),
-               sums = 1501 * dense.m * sizeof(double);
+  const size_t products = 1501 * padded_to_block(world.m) * sizeof(float),
+               sums = 1501 * world.m * sizeof(double);
   const auto n_parts = [&](size_t bytes) {
-    return RowProducts::make(*dense.head, dense.m, dense.scale, bytes)->n_parts();
+    return RowProducts::make(*world.head, world.m, world.scale, bytes)->n_parts();
   };
   EXPECT_EQ(n_parts(0), 0u);
   EXPECT_EQ(n_parts(products + sums - 1), 0u);

@@ -76,6 +76,17 @@ void OutputHead::row(size_t v, float* out) const {
   std::fill(out + d_, out + stride_, 0.0f);
 }
 
+void add_rows(std::span<const float* const> rows, std::span<const double> c, size_t d, double* sum) {
+  each_four(rows, [&](const float* const* row, size_t r, size_t count) {
+    float weight[4] = {};
+    for (size_t k = 0; k < count; ++k) weight[k] = static_cast<float>(c[r + k]);
+    for (size_t i = 0; i < d; ++i) {
+      sum[i] += static_cast<double>((weight[0] * row[0][i] + weight[1] * row[1][i]) +
+                                    (weight[2] * row[2][i] + weight[3] * row[3][i]));
+    }
+  });
+}
+
 Result<RowCache> RowCache::make(const OutputHead& head, size_t max_bytes, size_t n_at_once) {
   RowCache cache;
   cache.head_ = &head;

@@ -2,6 +2,7 @@
 // rows. A dense copy (152k x 2048 floats, 1.2 GB) is never made.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -45,6 +46,20 @@ class OutputHead {
   std::vector<double> mean_square_;
   double radius_ = 0;
 };
+
+// f(four rows, first, count) for all rows, four at a time; where fewer are left the last one stands in for
+// the others, with count < 4.
+template <class F>
+void each_four(std::span<const float* const> rows, F&& f) {
+  for (size_t r = 0; r < rows.size(); r += 4) {
+    const float* four[4];
+    for (size_t k = 0; k < 4; ++k) four[k] = rows[std::min(r + k, rows.size() - 1)];
+    f(four, r, std::min(size_t{4}, rows.size() - r));
+  }
+}
+// sum (d) += sum_r c_r row_r. Fours are added up in f32, their sums in f64: fewer conversions than products,
+// and the error of a handful of f32 roundings.
+void add_rows(std::span<const float* const> rows, std::span<const double> c, size_t d, double* sum);
 
 // Rows decoded lately, in bounded memory. *Thread safety*: none; each thread has its own.
 class RowCache {

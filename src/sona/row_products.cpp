@@ -121,7 +121,6 @@ void RowProducts::add(size_t part, std::span<const uint32_t> ids, const RowWeigh
   add_row(ids_.size(), weights.tail);
 }
 
-// Rows are added four at a time in f32, fours in f64.
 void RowProducts::add_gradient(ThreadPool& pool, std::span<double> partial, std::span<double> out,
                                const std::function<void()>& breathe) {
   const size_t d = head_->d(), stride = head_->stride(), n_rows = ids_.size() + 1;
@@ -130,29 +129,17 @@ void RowProducts::add_gradient(ThreadPool& pool, std::span<double> partial, std:
     double* const sum = partial.data() + task * out.size();
     std::fill_n(sum, out.size(), 0.0);
     float* const rows = rows_[task].data();
-    const auto weight = [&](size_t row, size_t j) {
-      double c = 0;
-      for (size_t part = 0; part < n_sums_; ++part) c += sums_[(part * n_rows + row) * m_ + j];
-      return static_cast<float>(c);
-    };
+    const float* pointers[kRowsAtOnce];
+    for (size_t r = 0; r < kRowsAtOnce; ++r) pointers[r] = rows + r * stride;
     const size_t end = (task + 1) * n_rows / kTasks;
     for (size_t first = task * n_rows / kTasks; first < end; first += kRowsAtOnce) {
       const size_t n = std::min(kRowsAtOnce, end - first);
       decode(first, n, rows);
       for (size_t j = 0; j < m_; ++j) {
-        double* const column = sum + j * d;
-        for (size_t r = 0; r < n; r += 4) {
-          const float* row[4];
-          float c[4];
-          for (size_t k = 0; k < 4; ++k) {
-            row[k] = rows + std::min(r + k, n - 1) * stride;
-            c[k] = r + k < n ? weight(first + r + k, j) : 0;
-          }
-          for (size_t i = 0; i < d; ++i) {
-            column[i] += static_cast<double>((c[0] * row[0][i] + c[1] * row[1][i]) +
-                                             (c[2] * row[2][i] + c[3] * row[3][i]));
-          }
-        }
+        double c[kRowsAtOnce] = {};
+        for (size_t r = 0; r < n; ++r)
+          for (size_t part = 0; part < n_sums_; ++part) c[r] += sums_[(part * n_rows + first + r) * m_ + j];
+        add_rows({pointers, n}, {c, n}, d, sum + j * d);
       }
       if (breathe) breathe();
     }

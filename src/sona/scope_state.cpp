@@ -164,7 +164,7 @@ bool RecordPool::restore(const Columns& columns, size_t n_used, size_t n_of_old_
 
 // ---- Baselines and watches.
 
-PageHinkley shift_watch() {
+PageHinkley new_shift_watch() {
   PageHinkley::Options options;
   options.threshold = 14;
   options.memory = 0.995;

@@ -92,7 +92,7 @@ struct OutcomeBaseline {
 
 // For new tasks, over 64-token blocks. Neighbouring blocks of a text have much in common, and what hangs on
 // an alarm, the anchor of EWC, is worth waiting for: see `eval sona-boundary`.
-PageHinkley shift_watch();
+PageHinkley new_shift_watch();
 
 // Is the live adapter worse than its parent? x = NLL(live) - NLL(parent) of blocks; Page's CUSUM with a mean
 // known to be at most 0 if all is well, and the deviation of the values themselves.
@@ -144,7 +144,7 @@ struct ScopeState {
 
   // Not kept in the file: they begin anew after a restart.
   Sha256Digest watched = {};  // the adapter whose gain `shift` watches
-  PageHinkley shift = shift_watch();
+  PageHinkley shift = new_shift_watch();
   RegressionWatch regression;
   // The adapter before the live one, read once.
   uint64_t parent_of = 0;
